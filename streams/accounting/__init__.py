@@ -1,0 +1,1 @@
+"""The slice that knows prices, postings and periods."""

@@ -1,0 +1,260 @@
+"""One transaction's worth of records.
+
+Invariant: state changes, inbox rows, parked rows, outgoing events and progress of the records are saved in one database
+transaction, and every record that was taken has exactly one outcome in it.
+
+Life of a unit of work: `open` reads what decides about each record (progress, held keys, inbox) and leaves in `live`
+those that a handler should see; the handler adds changes and events, and says which records failed; `save` writes it
+all; after the commit `finish` marks the outcomes. The middleware drives these steps, a handler only sees the middle.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from streams.intake import inbox, parking
+from streams.intake.decode import clip
+from streams.intake.position import Advance, save_advance
+from streams.intake.record import Outcome, Reason, Rejection
+from streams.outbox.envelope import Cause, outgoing
+from streams.outbox.store import append
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from streams.intake.position import Position
+    from streams.intake.record import PartitionKey, Record
+    from streams.intake.subscription import Subscription
+    from streams.outbox.envelope import OutgoingMessage
+
+__all__ = ["UnitOfWork"]
+
+STACK_MAX_CHARACTERS = 2000
+BEHIND = Rejection(Reason.BEHIND, "an earlier record of its key is not finished", "Behind")
+
+
+class UnitOfWork:
+    """What a handler gets beside its records.
+
+    Attributes:
+        connection: of the open transaction; a handler reads and writes through it and never commits.
+        now_ms: one time for the whole transaction.
+    """
+
+    def __init__(
+        self, connection: AsyncConnection, subscription: Subscription, records: Sequence[Record]
+    ) -> None:
+        self.connection = connection
+        self.now_ms = time.time_ns() // 1_000_000
+        self._subscription = subscription
+        self._records = list(records)
+        self._live: list[Record] = []
+        self._duplicates: list[Record] = []
+        self._parked: list[tuple[Record, Rejection, bool]] = []
+        self._parked_ids: set[int] = set()
+        self._held: parking.HeldKeys = set()
+        self._outgoing: list[OutgoingMessage] = []
+        self._after_commit: list[Callable[[], None]] = []
+        self._lost: dict[PartitionKey, tuple[int, int]] = {}
+        self._moved: dict[PartitionKey, Position] = {}
+
+    # --- for handlers -------------------------------------------------------------------------------------------
+
+    @property
+    def live(self) -> list[Record]:
+        """The records that are to be handled."""
+        return self._live
+
+    def cause(self, record: Record) -> Cause:
+        """A record as the cause of what a handler emits."""
+        attributes = record.attributes
+        message_id = attributes["ce_id"]
+        return Cause(
+            message_id,
+            attributes["ce_source"],
+            attributes["ce_type"],
+            record.time_ms,
+            record.key,
+            attributes.get("ce_correlationid", message_id),
+            attributes.get("traceparent"),
+            self.now_ms,
+        )
+
+    def outgoing(self, message: Any, cause: Cause, index: int) -> OutgoingMessage:
+        """An event as the record that will be published.
+
+        Args:
+            message: of a catalogued type.
+            cause: the message that is being handled.
+            index: the how many-th event of that cause this is; together they make its id.
+        """
+        subscription = self._subscription
+        return outgoing(subscription.catalog, message, cause, index, topic_prefix=subscription.topic_prefix)
+
+    def send(self, messages: Iterable[OutgoingMessage]) -> None:
+        """Publish these once this transaction has committed."""
+        self._outgoing.extend(messages)
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Run once the transaction has committed."""
+        self._after_commit.append(callback)
+
+    def is_held(self, record: Record) -> bool:
+        """Whether an earlier record of its key is unfinished, so that this one must wait behind it."""
+        return record.key is not None and (record.topic, record.key) in self._held
+
+    def hold_back(self, record: Record) -> None:
+        """Park a live record behind an earlier one of its key."""
+        self._park(record, BEHIND)
+
+    def fail(self, record: Record, error: Exception) -> None:
+        """Park a live record whose handler failed; the later records of its key wait behind it."""
+        stack = "".join(traceback.format_exception(error))[-STACK_MAX_CHARACTERS:].replace("\x00", "\\x00")
+        self._park(
+            record, Rejection(Reason.FAILED, clip(str(error)) or "no text", type(error).__name__, stack)
+        )
+
+    def reject(self, record: Record, text: str) -> None:
+        """Park a live record that is well-formed but senseless here, an event dated in the future for instance."""
+        self._park(record, Rejection(Reason.INVALID, clip(text), "Rejected"))
+
+    # --- for the middleware -------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Decide which of the records a handler should see."""
+        subscription = self._subscription
+        positions = await subscription.positions_for(self.connection, self._records)
+        self._records, self._lost = await subscription.check_gaps(self._records, positions)
+        self._held = await parking.load_held_keys(self.connection, subscription.group, self._records)
+        message_ids = [identity[1] for record in self._records if (identity := record.identity) is not None]
+        seen = await inbox.find_in_inbox(self.connection, subscription.group, message_ids)
+        for record in self._records:
+            self._admit(record, seen)
+
+    def _admit(self, record: Record, seen: inbox.Seen) -> None:
+        if record.rejection is not None and record.rejection.reason is not Reason.FAILED:
+            identity = record.identity
+            if identity is not None and seen.get(identity, (None, None))[1] == record.body_hash:
+                self._duplicates.append(record)
+            elif record.rejection.reason.holds_key and self.is_held(record):
+                self._park(record, BEHIND)
+            else:
+                self._park(record, record.rejection)
+            return
+        identity = record.identity
+        assert identity is not None, "decoding rejects a record without an identity"
+        earlier = seen.get(identity)
+        fingerprint = (record.attributes["ce_type"], record.body_hash)
+        if earlier is not None:
+            if earlier[0] == fingerprint[0] and earlier[1] != fingerprint[1]:
+                text = f"another {earlier[0]} with the id {identity[1]} and another body was handled before"
+                self._park(record, Rejection(Reason.ID_CONFLICT, text, "IdConflict"))
+            else:
+                self._duplicates.append(record)
+        elif self.is_held(record):
+            self._park(record, BEHIND)
+        elif record.rejection is not None:
+            self._park(record, record.rejection)
+        else:
+            seen[identity] = fingerprint
+            self._live.append(record)
+
+    async def save(self) -> None:
+        """Write everything down.
+
+        Raises:
+            Fenced: another consumer owns one of the partitions now.
+        """
+        subscription, connection = self._subscription, self.connection
+        handled = [record for record in self._live if id(record) not in self._parked_ids]
+        await append(connection, self._outgoing, self.now_ms)
+        await inbox.add_to_inbox(connection, subscription.group, handled, self.now_ms)
+        await self._save_parked()
+        await self._save_progress(handled)
+        if self._outgoing:
+            self._after_commit.append(subscription.wake_relay)
+
+    def finish(self) -> None:
+        """Mark the outcomes. Only after the commit."""
+        parked_ids = {id(record) for record, _, _ in self._parked}
+        duplicates = {id(record) for record in self._duplicates}
+        for record in self._records:
+            if id(record) in duplicates:
+                record.outcome = Outcome.DUPLICATE
+            elif id(record) in parked_ids:
+                record.outcome = Outcome.PARKED
+            else:
+                record.outcome = Outcome.HANDLED
+        self._subscription.remember(self._moved)
+        for callback in self._after_commit:
+            callback()
+
+    @property
+    def moved(self) -> dict[PartitionKey, Position]:
+        """Where each partition stands after this transaction."""
+        return self._moved
+
+    # --- inside -------------------------------------------------------------------------------------------------
+
+    def _park(self, record: Record, rejection: Rejection) -> None:
+        self._parked_ids.add(id(record))
+        holds = (
+            record.key is not None
+            and rejection.reason.holds_key
+            and self._subscription.holds_keys(record.topic)
+        )
+        self._parked.append((record, rejection, holds))
+        if holds:
+            assert record.key is not None
+            self._held.add((record.topic, record.key))
+
+    async def _save_parked(self) -> None:
+        if not self._parked:
+            return
+        self._parked.sort(key=lambda entry: (entry[0].topic, entry[0].partition, entry[0].offset))
+        there = await parking.already_parked(
+            self.connection, self._subscription.group, [record for record, _, _ in self._parked]
+        )
+        if there:
+            fresh = []
+            for entry in self._parked:
+                if parking.parked_identity(entry[0]) in there:
+                    self._duplicates.append(entry[0])
+                else:
+                    fresh.append(entry)
+            self._parked = fresh
+        await parking.park(self.connection, self._subscription.group, self._parked, self.now_ms)
+
+    async def _save_progress(self, handled: Sequence[Record]) -> None:
+        advances: dict[PartitionKey, Advance] = {}
+        for record in self._records:
+            advance = advances.get(record.partition_key)
+            if advance is None:
+                advances[record.partition_key] = Advance(record.offset, record.offset + 1)
+            else:
+                advance.next_offset = record.offset + 1
+        for key, (lost, skipped) in self._lost.items():
+            if key in advances:
+                advances[key].lost, advances[key].skipped = lost, skipped
+        taken: defaultdict[PartitionKey, int] = defaultdict(int)
+        for record in self._records:
+            taken[record.partition_key] += 1
+        for record in handled:
+            advances[record.partition_key].handled += 1
+        for record in self._duplicates:
+            advances[record.partition_key].duplicate += 1
+        for record, _, _ in self._parked:
+            advances[record.partition_key].parked += 1
+        for key in sorted(advances):
+            advance = advances[key]
+            if advance.consumed != taken[key]:
+                raise AssertionError(f"{key}: {taken[key]} records taken, {advance.consumed} with an outcome")
+            known = self._subscription.known(key)
+            self._moved[key] = await save_advance(
+                self.connection, self._subscription.group, key, known, advance, self.now_ms
+            )

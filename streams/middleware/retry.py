@@ -1,0 +1,43 @@
+"""Redoes a transaction that lost a race, and tells an outage from a failure."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from streams.intake.classify import BatchFailed, Fenced, Kind, Outage, classify
+from streams.middleware.step import Step
+from streams.resilience.backoff import Backoff
+
+if TYPE_CHECKING:
+    from streams.intake.subscription import Subscription
+    from streams.middleware.message import IntakeMessage
+
+__all__ = ["Retry"]
+
+FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 0.01, 0.5
+
+
+class Retry(Step):
+    """What leaves this step is `Outage`, `Fenced`, `BatchFailed` or a cancellation."""
+
+    async def step(self, call_next: Any, message: IntakeMessage, subscription: Subscription) -> Any:
+        """Run the transaction until it commits or fails for a reason that trying again does not mend."""
+        deadline = time.monotonic() + subscription.limits.contention_budget_seconds
+        backoff = Backoff(FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS)
+        while True:
+            try:
+                return await call_next(message)
+            except (Outage, Fenced):
+                raise
+            except Exception as error:  # the one place where an exception is judged
+                match await classify(error, subscription.database):
+                    case Kind.OUTAGE:
+                        raise Outage(str(error)) from error
+                    case Kind.FAILURE:
+                        raise BatchFailed(str(error)) from error
+                    case Kind.CONTENTION:
+                        if time.monotonic() >= deadline:
+                            raise Outage(f"contention does not end: {error}") from error
+                        await asyncio.sleep(backoff.next_seconds())

@@ -1,0 +1,171 @@
+"""Everything that an operator can set, read once from `PAYDAY_*` environment variables, typed and frozen."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+__all__ = ["BrokerUnknown", "Settings", "SettingsError", "load_settings"]
+
+PREFIX = "PAYDAY_"
+NAME_PREFIX = r"^[a-zA-Z0-9._-]*$"
+EMBEDDED_ADDRESS_FILE = "broker.address"
+SECRET_FILE = "secret"  # noqa: S105  a file's name
+SECRET_BYTES = 32
+DATABASE_BACKENDS = ("sqlite+aiosqlite", "postgresql+asyncpg")
+
+
+class SettingsError(Exception):
+    """A setting is senseless; the text names the variable, what is wrong with it, and what it could be."""
+
+
+class BrokerUnknown(Exception):
+    """Nobody said where Kafka is."""
+
+
+class Settings(BaseSettings):
+    """The settings of one process.
+
+    Each field is the environment variable `PAYDAY_` + its name in upper case.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
+
+    home: Path = Path(".payday")
+    """Where the SQLite file, the generated secret and the embedded broker's address are."""
+    kafka_bootstrap_servers: str | None = None
+    """`host:port[,host:port]`; unset: the embedded broker that was last started in this home."""
+    database_url: str | None = None
+    """SQLAlchemy URL; unset: an SQLite file in this home."""
+    topic_prefix: Annotated[str, Field(max_length=100, pattern=NAME_PREFIX)] = ""
+    """Stands before every topic's name."""
+    group_prefix: Annotated[str, Field(max_length=100, pattern=NAME_PREFIX)] = "payday."
+    """Stands before every consumer group's name."""
+    time_zone: str = "UTC"
+    """The business time zone: a period is a date in it."""
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "USD"
+    """The deployment's one currency, ISO 4217."""
+    secret: SecretStr | None = None
+    """Seeds prices and assignees; unset: generated once into this home."""
+    clock_skew_seconds: Annotated[int, Field(ge=0, le=86_400)] = 300
+    """A message may be dated this far ahead of this machine's clock."""
+    max_records: Annotated[int, Field(ge=1, le=10_000)] = 500
+    """Records in one batch, and so in one transaction."""
+    drain_seconds: Annotated[float, Field(ge=0, le=600)] = 10.0
+    """How long a stop waits for the outbox to be published."""
+    log_level: Literal["debug", "info", "warning", "error"] = "warning"
+    """From which level on the log is written to standard error."""
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_a_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError("is no time zone; name one like UTC or Europe/Berlin") from None
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_a_database(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        expected = "should be sqlite+aiosqlite:///file.db or postgresql+asyncpg://user@host/name"
+        try:
+            url = make_url(value)
+        except ArgumentError:
+            raise ValueError(expected) from None
+        if url.drivername not in DATABASE_BACKENDS or not url.database or url.database == ":memory:":
+            raise ValueError(expected)
+        return value
+
+    @field_validator("kafka_bootstrap_servers")
+    @classmethod
+    def _are_servers(cls, value: str | None) -> str | None:
+        for server in (value or "localhost:9092").split(","):
+            _host, _, port = server.strip().rpartition(":")
+            if not _host or not port.isdigit() or not 0 < int(port) < 65_536:
+                raise ValueError("should be host:port, several of them separated by commas")
+        return value
+
+    @property
+    def database(self) -> str:
+        """The database's URL."""
+        return self.database_url or f"sqlite+aiosqlite:///{self.home / 'payday.db'}"
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The business time zone."""
+        return ZoneInfo(self.time_zone)
+
+    @property
+    def embedded_address_file(self) -> Path:
+        """Where an embedded broker of this home writes its address."""
+        return self.home / EMBEDDED_ADDRESS_FILE
+
+    @property
+    def uses_embedded_broker(self) -> bool:
+        """Whether Kafka is the embedded broker of this home."""
+        return self.kafka_bootstrap_servers is None
+
+    def bootstrap_servers(self) -> str:
+        """Where Kafka is, looked up now.
+
+        Raises:
+            BrokerUnknown: no address is set and no embedded broker was ever started in this home.
+        """
+        if self.kafka_bootstrap_servers is not None:
+            return self.kafka_bootstrap_servers
+        try:
+            return self.embedded_address_file.read_text().strip()
+        except FileNotFoundError:
+            raise BrokerUnknown(
+                f"no Kafka is known: start one with `payday broker` in this home ({self.home}), "
+                "or set PAYDAY_KAFKA_BOOTSTRAP_SERVERS"
+            ) from None
+
+    def secret_bytes(self) -> bytes:
+        """The secret, generated and kept in this home when it was not set. At most 64 bytes: a BLAKE2b key."""
+        if self.secret is not None:
+            return self.secret.get_secret_value().encode()[:64]
+        path = self.home / SECRET_FILE
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            self.home.mkdir(parents=True, exist_ok=True)
+            candidate = path.with_name(f"{SECRET_FILE}.{os.getpid()}")
+            candidate.touch(mode=0o600)
+            candidate.write_text(secrets.token_hex(SECRET_BYTES))
+            try:
+                path.hardlink_to(candidate)  # of several processes the first one wins
+            except FileExistsError:
+                pass
+            candidate.unlink()
+            return path.read_bytes()
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the environment.
+
+    Raises:
+        SettingsError: one line per senseless variable.
+    """
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]  # options of the command line, validated here
+    except ValidationError as error:
+        raise SettingsError("\n".join(_problem(problem) for problem in error.errors())) from None
+
+
+def _problem(problem: object) -> str:
+    assert isinstance(problem, dict)
+    name = PREFIX + "_".join(str(part) for part in problem["loc"]).upper()
+    shown = str(problem["input"])[:80]
+    return f"{name}={shown!r}: {problem['msg'].removeprefix('Value error, ')}"

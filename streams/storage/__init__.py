@@ -1,0 +1,1 @@
+"""The database: engines, transactions, bulk statements, migrations. Knows nothing of messages or money."""

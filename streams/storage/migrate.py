@@ -1,0 +1,113 @@
+"""Bringing a database to this version's tables.
+
+An absent or empty SQLite file is made from nothing at start; anything else changes only by `upgrade`, because an
+operator should know when that happens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import inspect
+
+from streams.storage.errors import DatabaseUnavailable, SchemaMismatch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection, MetaData
+
+    from streams.storage.database import Database
+
+__all__ = ["SchemaState", "prepare", "schema_state", "upgrade"]
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaState:
+    """How a database's tables compare to this version's.
+
+    Attributes:
+        current: the database's revision, None where it has none.
+        expected: this version's revision.
+        empty: whether the database has no tables at all.
+        differences: what autogeneration would change, one line each.
+    """
+
+    current: str | None
+    expected: str
+    empty: bool
+    differences: tuple[str, ...] = ()
+
+    @property
+    def matches(self) -> bool:
+        """Whether this version can work on it."""
+        return self.current == self.expected and not self.differences
+
+
+async def prepare(database: Database) -> None:
+    """Make sure that the tables are there, creating them in an absent or empty SQLite file.
+
+    Raises:
+        SchemaMismatch: the tables are of another version, or a server's database is empty.
+        DatabaseUnavailable: the file cannot be made.
+    """
+    if database.path is not None:
+        try:
+            database.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DatabaseUnavailable(f"{database.described} cannot be made: {error}") from error
+    state = await schema_state(database)
+    if state.matches:
+        return
+    if state.empty and database.is_sqlite:
+        await upgrade(database)
+        return
+    what = "has no tables yet" if state.empty else f"is at {state.current or 'no known version'}"
+    raise SchemaMismatch(
+        f"{database.described} {what}, this version needs {state.expected}: run `payday db upgrade`"
+    )
+
+
+async def upgrade(database: Database) -> None:
+    """Run the migrations that are missing, in one transaction."""
+    async with database.write() as connection:
+        await connection.run_sync(_upgrade)
+
+
+async def schema_state(database: Database, metadata: Sequence[MetaData] = ()) -> SchemaState:
+    """Compare revisions and, where `metadata` is given, every table with it."""
+    async with database.read() as connection:
+        return await connection.run_sync(_state, metadata)
+
+
+def _config(connection: Connection | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def _upgrade(connection: Connection) -> None:
+    command.upgrade(_config(connection), "head")
+
+
+def _state(connection: Connection, metadata: Sequence[MetaData]) -> SchemaState:
+    context = MigrationContext.configure(connection, opts={"compare_server_default": False})
+    expected = ScriptDirectory.from_config(_config()).get_current_head()
+    assert expected is not None, "there is at least one migration"
+    differences: list[Any] = compare_metadata(context, list(metadata)) if metadata else []
+    return SchemaState(
+        context.get_current_revision(),
+        expected,
+        empty=not inspect(connection).get_table_names(),
+        differences=tuple(str(difference) for difference in differences),
+    )

@@ -1,0 +1,1 @@
+"""The slice that knows tasks and who has to do them."""
