@@ -141,13 +141,9 @@ CATALOG: Final[tuple[Entry, ...]] = (
     _command(AdjustBalance, "accounting.adjust-balance.v1", "accounting.commands", _worker),
     _command(ClosePeriod, "accounting.close-period.v1", "accounting.admin-commands", _everything),
     _event(TaskPriced, "accounting.task-priced.v1", "accounting.events", _task, _ACCOUNTING),
-    _event(
-        TransactionApplied, "accounting.transaction-applied.v1", "accounting.events", _worker, _ACCOUNTING
-    ),
+    _event(TransactionApplied, "accounting.transaction-applied.v1", "accounting.events", _worker, _ACCOUNTING),
     _event(PeriodClosed, "accounting.period-closed.v1", "accounting.events", _period, _ACCOUNTING),
-    _event(
-        AccountingCommandRejected, "accounting.command-rejected.v1", "accounting.events", None, _ACCOUNTING
-    ),
+    _event(AccountingCommandRejected, "accounting.command-rejected.v1", "accounting.events", None, _ACCOUNTING),
 )
 
 

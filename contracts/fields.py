@@ -94,9 +94,7 @@ Email = Annotated[str, Strict(), Field(max_length=EMAIL_MAX_CHARACTERS, pattern=
 Note = Annotated[str, Strict(), Field(max_length=NOTE_MAX_CHARACTERS, pattern=_PARAGRAPHS)]
 """Free text of a person, possibly empty, possibly of several lines."""
 
-Explanation = Annotated[
-    str, Strict(), Field(min_length=1, max_length=EXPLANATION_MAX_CHARACTERS, pattern=_LINE)
-]
+Explanation = Annotated[str, Strict(), Field(min_length=1, max_length=EXPLANATION_MAX_CHARACTERS, pattern=_LINE)]
 """One line that tells a person why."""
 
 TypeName = Annotated[str, Strict(), Field(max_length=TYPE_NAME_MAX_CHARACTERS, pattern=_TYPE_NAME)]
@@ -105,9 +103,7 @@ Currency = Annotated[str, Strict(), Field(pattern=_CURRENCY)]
 AmountMinor = Annotated[
     int,
     _NotZero(),
-    WithJsonSchema(
-        {"type": "integer", "minimum": -AMOUNT_MAX_MINOR, "maximum": AMOUNT_MAX_MINOR, "not": {"const": 0}}
-    ),
+    WithJsonSchema({"type": "integer", "minimum": -AMOUNT_MAX_MINOR, "maximum": AMOUNT_MAX_MINOR, "not": {"const": 0}}),
 ]
 """A signed amount in minor units (cents) that moves: never zero."""
 

@@ -81,9 +81,7 @@ def shortened(text: str, limit: int) -> str:
 
 
 def _field(detail: ErrorDetails) -> str:
-    return shortened(
-        ".".join(str(part)[: FIELD_MAX_CHARACTERS + 1] for part in detail["loc"]), FIELD_MAX_CHARACTERS
-    )
+    return shortened(".".join(str(part)[: FIELD_MAX_CHARACTERS + 1] for part in detail["loc"]), FIELD_MAX_CHARACTERS)
 
 
 def _reason(detail: ErrorDetails) -> str:

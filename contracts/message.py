@@ -43,9 +43,7 @@ class Message(BaseModel, metaclass=_Constructor):
     `type_name` is what the catalogue calls the contract, the class name until it is catalogued.
     """
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
 
     type_name: ClassVar[str] = "Message"
 

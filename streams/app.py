@@ -114,9 +114,7 @@ def compose(
     secret = settings.secret_bytes()
     task_rules = tasks_domain.Rules(secret, settings.clock_skew_seconds)
     calendar = BusinessCalendar(settings.zone, settings.currency, settings.clock_skew_seconds)
-    reassigner = Reassigner(
-        database, catalog, task_rules, topic_prefix=settings.topic_prefix, wake_relay=relay.wake
-    )
+    reassigner = Reassigner(database, catalog, task_rules, topic_prefix=settings.topic_prefix, wake_relay=relay.wake)
     broker = KafkaBroker(
         allow_auto_create_topics=False,
         config=cast("Any", {"bootstrap.servers": _Servers(settings), **consumer_config(limits)}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -144,10 +145,8 @@ class Settings(BaseSettings):
             candidate = path.with_name(f"{SECRET_FILE}.{os.getpid()}")
             candidate.touch(mode=0o600)
             candidate.write_text(secrets.token_hex(SECRET_BYTES))
-            try:
-                path.hardlink_to(candidate)  # of several processes the first one wins
-            except FileExistsError:
-                pass
+            with contextlib.suppress(FileExistsError):  # of several processes the first one wins
+                path.hardlink_to(candidate)
             candidate.unlink()
             return path.read_bytes()
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from contracts.accounting import AdjustBalance, ClosePeriod
+    from contracts.fields import ReasonCode
     from contracts.message import Message
-    from contracts.rejections import ReasonCode
     from contracts.tasks import TaskAssigned, TaskCompleted, TaskCreated
     from contracts.workers import WorkerDeactivated, WorkerRegistered
     from streams.intake.deciders import Change, State
@@ -133,9 +133,7 @@ def register_worker(_state: State, event: WorkerRegistered, _cause: Cause) -> It
 def deactivate_worker(state: State, event: WorkerDeactivated, _cause: Cause) -> Iterator[Change | Message]:
     """A worker may no longer ask for anything. The account stays."""
     known: Worker | None = state[WorkerKey(event.worker_id)]
-    yield Put(
-        WorkerKey(event.worker_id), Worker(event.worker_id, known.role if known else "worker", active=False)
-    )
+    yield Put(WorkerKey(event.worker_id), Worker(event.worker_id, known.role if known else "worker", active=False))
 
 
 def task_created(rules: Rules, state: State, event: TaskCreated, cause: Cause) -> Iterator[Change | Message]:
@@ -144,49 +142,35 @@ def task_created(rules: Rules, state: State, event: TaskCreated, cause: Cause) -
     yield from _price(rules, state, event.task_id, cause)
 
 
-def task_assigned(
-    rules: Rules, state: State, event: TaskAssigned, cause: Cause
-) -> Iterator[Change | Message]:
+def task_assigned(rules: Rules, state: State, event: TaskAssigned, cause: Cause) -> Iterator[Change | Message]:
     """The assignee pays the fee."""
     rules.calendar.refuse_future_event(cause)
     yield from _price(rules, state, event.task_id, cause)
     price: Price = state[PriceKey(event.task_id)]
-    posting = Posting(
-        event.worker_id, "fee", -price.fee_minor, fee_ref(event.assignment_id), task_id=event.task_id
-    )
+    posting = Posting(event.worker_id, "fee", -price.fee_minor, fee_ref(event.assignment_id), task_id=event.task_id)
     yield from post(state, posting, cause, rules.calendar)
 
 
-def task_completed(
-    rules: Rules, state: State, event: TaskCompleted, cause: Cause
-) -> Iterator[Change | Message]:
+def task_completed(rules: Rules, state: State, event: TaskCompleted, cause: Cause) -> Iterator[Change | Message]:
     """Whoever completed the task earns the reward."""
     rules.calendar.refuse_future_event(cause)
     yield from _price(rules, state, event.task_id, cause)
     price: Price = state[PriceKey(event.task_id)]
-    posting = Posting(
-        event.worker_id, "reward", price.reward_minor, reward_ref(event.task_id), task_id=event.task_id
-    )
+    posting = Posting(event.worker_id, "reward", price.reward_minor, reward_ref(event.task_id), task_id=event.task_id)
     yield from post(state, posting, cause, rules.calendar)
 
 
-def adjust_balance(
-    rules: Rules, state: State, command: AdjustBalance, cause: Cause
-) -> Iterator[Change | Message]:
+def adjust_balance(rules: Rules, state: State, command: AdjustBalance, cause: Cause) -> Iterator[Change | Message]:
     """Somebody who may corrects a balance by hand."""
     asking: Worker | None = state[WorkerKey(command.requested_by)]
     if rules.calendar.is_future(cause):
-        yield from _reject(
-            cause, "future-date", f"dated more than {rules.calendar.clock_skew_seconds} s ahead"
-        )
+        yield from _reject(cause, "future-date", f"dated more than {rules.calendar.clock_skew_seconds} s ahead")
     elif asking is None or not asking.active or asking.role not in MAY_ADJUST:
         yield from _reject(cause, "not-allowed", "only an active accountant or admin may adjust a balance")
     elif state[WorkerKey(command.worker_id)] is None:
         yield from _reject(cause, "unknown-worker", "there is no worker with this id")
     elif command.currency != rules.calendar.currency:
-        yield from _reject(
-            cause, "wrong-currency", f"this deployment keeps its books in {rules.calendar.currency}"
-        )
+        yield from _reject(cause, "wrong-currency", f"this deployment keeps its books in {rules.calendar.currency}")
     else:
         posting = Posting(
             command.worker_id, "adjustment", command.amount_minor, adjustment_ref(cause.id), note=command.note
@@ -194,20 +178,14 @@ def adjust_balance(
         yield from post(state, posting, cause, rules.calendar)
 
 
-def close_period(
-    rules: Rules, state: State, command: ClosePeriod, cause: Cause
-) -> Iterator[Change | Message]:
+def close_period(rules: Rules, state: State, command: ClosePeriod, cause: Cause) -> Iterator[Change | Message]:
     """A business day is final, and with it every earlier one."""
     book: Book = state[BookKey()] or Book()
     if rules.calendar.is_future(cause):
-        yield from _reject(
-            cause, "future-date", f"dated more than {rules.calendar.clock_skew_seconds} s ahead"
-        )
+        yield from _reject(cause, "future-date", f"dated more than {rules.calendar.clock_skew_seconds} s ahead")
     elif command.period >= rules.calendar.date_of(cause.now_ms):
         over = command.period + timedelta(days=1)
-        yield from _reject(
-            cause, "period-not-over", f"the day is over at {over} 00:00 {rules.calendar.zone.key}"
-        )
+        yield from _reject(cause, "period-not-over", f"the day is over at {over} 00:00 {rules.calendar.zone.key}")
     elif book.closed_through is not None and command.period <= book.closed_through:
         yield from _reject(
             cause, "period-already-closed", f"everything up to {book.closed_through} has been closed before"

@@ -31,22 +31,14 @@ UNHELD_TOPICS = ("accounting.admin-commands",)
 """All its commands share one key, so one that fails must not keep the others waiting."""
 
 Handled = (
-    TaskCreated
-    | TaskAssigned
-    | TaskCompleted
-    | AdjustBalance
-    | ClosePeriod
-    | WorkerRegistered
-    | WorkerDeactivated
+    TaskCreated | TaskAssigned | TaskCompleted | AdjustBalance | ClosePeriod | WorkerRegistered | WorkerDeactivated
 )
 
 
 def deciders(rules: Rules) -> Deciders:
     """The slice's decisions, bound to a deployment's rules."""
     decisions = Deciders(accounting_rows())
-    decisions.add(
-        WorkerRegistered, domain.register_worker, needs=lambda event, _cause: (WorkerKey(event.worker_id),)
-    )
+    decisions.add(WorkerRegistered, domain.register_worker, needs=lambda event, _cause: (WorkerKey(event.worker_id),))
     decisions.add(
         WorkerDeactivated, domain.deactivate_worker, needs=lambda event, _cause: (WorkerKey(event.worker_id),)
     )

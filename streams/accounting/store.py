@@ -83,8 +83,5 @@ class _Rejections:
             work.connection,
             accounting_rejection,
             ("command_id", "command_type", "reason_code", "rejected_at_ms"),
-            [
-                (row.command_id, row.command_type, row.reason_code, row.rejected_at_ms)
-                for row in changed.values()
-            ],
+            [(row.command_id, row.command_type, row.reason_code, row.rejected_at_ms) for row in changed.values()],
         )

@@ -92,9 +92,7 @@ class Assignment:
 
     on_lost = on_revoke
 
-    def _earlier_starts(
-        self, consumer: KafkaConsumer, partitions: list[TopicPartition]
-    ) -> dict[PartitionKey, int]:
+    def _earlier_starts(self, consumer: KafkaConsumer, partitions: list[TopicPartition]) -> dict[PartitionKey, int]:
         """Where the database is behind Kafka's committed offset: it was restored to an earlier state.
 
         Partitions whose progress cannot be read now stay unverified and are looked at again before they are resumed.
@@ -107,9 +105,7 @@ class Assignment:
             committed = consumer.committed(
                 [TopicPartition(topic, number) for topic, number in keys], timeout=COMMITTED_TIMEOUT_SECONDS
             )
-        except (
-            Exception
-        ) as error:  # whatever it is, starting at the committed offset loses nothing: gaps are seen
+        except Exception as error:  # whatever it is, starting at the committed offset loses nothing: gaps are seen
             log.warning("progress could not be compared with the committed offsets", error=str(error))
             return {}
         self._unverified.difference_update(keys)
@@ -139,19 +135,19 @@ class Assignment:
 
     def seek(self, offsets: Mapping[PartitionKey, int]) -> None:
         """Go back (or on) so that these are the next offsets to be read."""
+        if self._consumer is None:
+            return
         for (topic, number), offset in offsets.items():
-            self._tolerant("seek", lambda p: self._consumer.seek(p), TopicPartition(topic, number, offset))
+            self._tolerant("seek", self._consumer.seek, TopicPartition(topic, number, offset))
 
     def store(self, offsets: Mapping[PartitionKey, int]) -> None:
         """Let these be committed by the consumer's next automatic commit: everything below them is finished."""
         if not offsets or self._consumer is None:
             return
+        consumer = self._consumer
         for (topic, number), offset in offsets.items():
-            self._tolerant(
-                "store",
-                lambda p: self._consumer.store_offsets(offsets=[p]),
-                TopicPartition(topic, number, offset),
-            )
+            partition = TopicPartition(topic, number, offset)
+            self._tolerant("store", lambda one: consumer.store_offsets(offsets=[one]), partition)
 
     def pause(self) -> None:
         """Stop fetching while staying in the group."""
@@ -171,18 +167,14 @@ class Assignment:
         try:
             action(partition)
         except KafkaException as error:
-            log.info(
-                "partition is no longer assigned", action=what, partition=str(partition), error=str(error)
-            )
+            log.info("partition is no longer assigned", action=what, partition=str(partition), error=str(error))
 
 
 async def _gathered(reading: Awaitable[Mapping[PartitionKey, Position]]) -> Mapping[PartitionKey, Position]:
     return await reading
 
 
-def _behind(
-    positions: Mapping[PartitionKey, Position], committed: list[TopicPartition]
-) -> dict[PartitionKey, int]:
+def _behind(positions: Mapping[PartitionKey, Position], committed: list[TopicPartition]) -> dict[PartitionKey, int]:
     earlier = {}
     for partition in committed:
         key = (partition.topic, partition.partition)

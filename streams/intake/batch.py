@@ -24,9 +24,7 @@ class Batch(list[Record], Generic[T]):
     """
 
     @classmethod
-    def __get_pydantic_core_schema__(
-        cls, source: Any, handler: GetCoreSchemaHandler
-    ) -> core_schema.CoreSchema:
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         (message_types,) = get_args(source)
         return core_schema.json_or_python_schema(
             json_schema=handler.generate_schema(message_types),

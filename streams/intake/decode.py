@@ -63,9 +63,7 @@ def decode(record: Record, catalog: MessageCatalog, accepts: frozenset[str]) -> 
     elif type_name in accepts:
         try:
             record.message = decoder(record.value)
-        except (
-            Exception
-        ) as error:  # whatever a decoder throws at strange bytes is the record's fault, not ours
+        except Exception as error:  # whatever a decoder throws at strange bytes is the record's fault, not ours
             reason = Reason.INVALID if _is_json(record.value) else Reason.UNDECODABLE
             record.rejection = _rejection(reason, str(error), error)
 

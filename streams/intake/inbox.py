@@ -34,9 +34,7 @@ async def find_in_inbox(connection: AsyncConnection, group: str, message_ids: It
     return {(source, message_id): (type_name, body_hash) for source, message_id, type_name, body_hash in rows}
 
 
-async def add_to_inbox(
-    connection: AsyncConnection, group: str, records: Sequence[Record], now_ms: int
-) -> None:
+async def add_to_inbox(connection: AsyncConnection, group: str, records: Sequence[Record], now_ms: int) -> None:
     """Remember handled records; each of them must have an identity."""
     rows = []
     for record in records:

@@ -66,24 +66,18 @@ async def load_held_keys(connection: AsyncConnection, group: str, records: Itera
         return set()
     hashes = {record.key_hash for record in records if record.key is not None}
     rows = await connection.execute(
-        select(parked.c.topic, parked.c.key)
-        .where(*holding, among(connection, parked.c.key_hash, hashes))
-        .distinct()
+        select(parked.c.topic, parked.c.key).where(*holding, among(connection, parked.c.key_hash, hashes)).distinct()
     )
     return {(row.topic, row.key) for row in rows}
 
 
-async def already_parked(
-    connection: AsyncConnection, group: str, records: Iterable[Record]
-) -> set[ParkedIdentity]:
+async def already_parked(connection: AsyncConnection, group: str, records: Iterable[Record]) -> set[ParkedIdentity]:
     """Which of these records were parked before, in whatever state they are now."""
     positions = {(record.topic, record.partition, record.offset) for record in records}
     if not positions:
         return set()
     rows = await connection.execute(
-        select(
-            parked.c.topic, parked.c.partition, parked.c.offset, parked.c.timestamp_ms, parked.c.record_hash
-        ).where(
+        select(parked.c.topic, parked.c.partition, parked.c.offset, parked.c.timestamp_ms, parked.c.record_hash).where(
             parked.c.group_name == group,
             tuple_(parked.c.topic, parked.c.partition, parked.c.offset).in_(sorted(positions)),
         )

@@ -153,7 +153,5 @@ async def save_advance(
         },
     )
     if result.rowcount != 1:
-        raise Fenced(
-            f"{group} {topic}[{partition}] is no longer at offset {known.next_offset} of epoch {known.epoch}"
-        )
+        raise Fenced(f"{group} {topic}[{partition}] is no longer at offset {known.next_offset} of epoch {known.epoch}")
     return replace(known, epoch=epoch, next_offset=advance.next_offset, claimed=True)

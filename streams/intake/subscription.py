@@ -157,9 +157,7 @@ class Subscription:
                 if low < record.offset and self._sought.get(key) != start:
                     self._sought[key] = self._rewinds[key] = start
                     stopped.add(key)
-                    log.warning(
-                        "records are missing; reading again", partition=key, expected=start, got=record.offset
-                    )
+                    log.warning("records are missing; reading again", partition=key, expected=start, got=record.offset)
                     continue
                 lost = max(0, min(low, record.offset) - start)
                 skipped = record.offset - start - lost

@@ -46,9 +46,7 @@ class UnitOfWork:
         now_ms: one time for the whole transaction.
     """
 
-    def __init__(
-        self, connection: AsyncConnection, subscription: Subscription, records: Sequence[Record]
-    ) -> None:
+    def __init__(self, connection: AsyncConnection, subscription: Subscription, records: Sequence[Record]) -> None:
         self.connection = connection
         self.now_ms = time.time_ns() // 1_000_000
         self._subscription = subscription
@@ -115,9 +113,7 @@ class UnitOfWork:
     def fail(self, record: Record, error: Exception) -> None:
         """Park a live record whose handler failed; the later records of its key wait behind it."""
         stack = "".join(traceback.format_exception(error))[-STACK_MAX_CHARACTERS:].replace("\x00", "\\x00")
-        self._park(
-            record, Rejection(Reason.FAILED, clip(str(error)) or "no text", type(error).__name__, stack)
-        )
+        self._park(record, Rejection(Reason.FAILED, clip(str(error)) or "no text", type(error).__name__, stack))
 
     def reject(self, record: Record, text: str) -> None:
         """Park a live record that is well-formed but senseless here, an event dated in the future for instance."""
@@ -203,11 +199,7 @@ class UnitOfWork:
 
     def _park(self, record: Record, rejection: Rejection) -> None:
         self._parked_ids.add(id(record))
-        holds = (
-            record.key is not None
-            and rejection.reason.holds_key
-            and self._subscription.holds_keys(record.topic)
-        )
+        holds = record.key is not None and rejection.reason.holds_key and self._subscription.holds_keys(record.topic)
         self._parked.append((record, rejection, holds))
         if holds:
             assert record.key is not None

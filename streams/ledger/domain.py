@@ -168,9 +168,7 @@ def posting_keys(worker_id: str, source_ref: str) -> set[object]:
     return {BookKey(), AccountKey(worker_id), TransferKey(source_ref)}
 
 
-def post(
-    state: State, posting: Posting, cause: Cause, calendar: BusinessCalendar
-) -> Iterator[Change | Message]:
+def post(state: State, posting: Posting, cause: Cause, calendar: BusinessCalendar) -> Iterator[Change | Message]:
     """Post once: the account, the transfer and the event; nothing at all for a `source_ref` that was posted before.
 
     The state must have been loaded with `posting_keys`.
@@ -180,9 +178,7 @@ def post(
     account: Account = state[AccountKey(posting.worker_id)] or Account(posting.worker_id)
     book: Book = state[BookKey()] or Book()
     business_date = calendar.date_of(cause.time_ms)
-    account = replace(
-        account, balance_minor=account.balance_minor + posting.signed_minor, version=account.version + 1
-    )
+    account = replace(account, balance_minor=account.balance_minor + posting.signed_minor, version=account.version + 1)
     transfer = _transfer(posting, account, cause, calendar, business_date, book.period_for(business_date))
     yield Put(AccountKey(account.worker_id), account)
     yield Put(TransferKey(transfer.source_ref), transfer)

@@ -123,6 +123,4 @@ _transfer_values = attrgetter(*TRANSFER_COLUMNS[:-1])
 
 
 def _row(transfer: Transfer) -> tuple[Any, ...]:
-    return tuple(
-        value.isoformat() if isinstance(value, date) else value for value in _transfer_values(transfer)
-    )
+    return tuple(value.isoformat() if isinstance(value, date) else value for value in _transfer_values(transfer))

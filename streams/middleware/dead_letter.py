@@ -33,9 +33,7 @@ class DeadLetter(Step):
         deadline = time.monotonic() + subscription.limits.redo_budget_seconds
         await self._handle(call_next, message, message.records, deadline)
 
-    async def _handle(
-        self, call_next: Any, message: IntakeMessage, records: Sequence[Record], deadline: float
-    ) -> None:
+    async def _handle(self, call_next: Any, message: IntakeMessage, records: Sequence[Record], deadline: float) -> None:
         try:
             await self.call_part(call_next, message.part(records))
         except BatchFailed as failure:
@@ -49,9 +47,7 @@ class DeadLetter(Step):
             if all(record.outcome is not None for record in records[:middle]):
                 await self._handle(call_next, message, records[middle:], deadline)
 
-    async def _set_aside(
-        self, call_next: Any, message: IntakeMessage, record: Record, failure: BatchFailed
-    ) -> None:
+    async def _set_aside(self, call_next: Any, message: IntakeMessage, record: Record, failure: BatchFailed) -> None:
         """Park one record in a transaction of its own, since its handler's was rolled back."""
         error = failure.__cause__ or failure
         record.rejection = Rejection(Reason.FAILED, clip(str(error)) or "no text", type(error).__name__)

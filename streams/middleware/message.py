@@ -25,9 +25,7 @@ class _NoConsumer:
         raise RuntimeError("do not acknowledge messages by hand: the offsets step stores what was committed")
 
     async def seek(self, topic: str, partition: int, offset: int) -> NoReturn:
-        raise RuntimeError(
-            "do not reject messages by hand: the offsets step seeks back to what is unfinished"
-        )
+        raise RuntimeError("do not reject messages by hand: the offsets step seeks back to what is unfinished")
 
 
 class IntakeMessage(KafkaMessage):

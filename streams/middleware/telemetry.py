@@ -70,9 +70,7 @@ class Telemetry(Step):
             return await call_next(message)
         finally:
             outcomes = Counter(
-                (record.topic, record.outcome.value)
-                for record in message.records
-                if record.outcome is not None
+                (record.topic, record.outcome.value) for record in message.records if record.outcome is not None
             )
             unfinished = sum(record.outcome is None for record in message.records)
             seconds = time.perf_counter() - started

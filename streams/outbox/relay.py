@@ -61,9 +61,7 @@ class Relay:
         pace: see `Pace`.
     """
 
-    def __init__(
-        self, database: Database, make_producer: Callable[[], KafkaProducer], pace: Pace = no_pace
-    ) -> None:
+    def __init__(self, database: Database, make_producer: Callable[[], KafkaProducer], pace: Pace = no_pace) -> None:
         self._database = database
         self._make_producer = make_producer
         self._pace = pace
@@ -112,9 +110,7 @@ class Relay:
                 continue
             if step.refused:
                 refusal = step.refused[0]
-                log.warning(
-                    "not acknowledged", topic=refusal.row.topic, error=refusal.error, rows=len(step.refused)
-                )
+                log.warning("not acknowledged", topic=refusal.row.topic, error=refusal.error, rows=len(step.refused))
                 await asyncio.sleep(backoff.next_seconds())
             elif step.acknowledged:
                 backoff.reset()

@@ -23,9 +23,7 @@ __all__ = ["among", "execute_many", "insert_rows"]
 _compiled: dict[tuple[int, str], tuple[UpdateBase, str, tuple[str, ...]]] = {}
 
 
-async def execute_many(
-    connection: AsyncConnection, statement: UpdateBase, rows: Sequence[dict[str, Any]]
-) -> None:
+async def execute_many(connection: AsyncConnection, statement: UpdateBase, rows: Sequence[dict[str, Any]]) -> None:
     """Run a statement with named bind parameters once per row, in one round trip.
 
     Args:

@@ -157,9 +157,7 @@ async def _mapped_errors(database: Database) -> AsyncIterator[None]:
         if is_read_only(error):
             raise DatabaseReadOnly(f"{database.described} is read-only") from error
         if error.connection_invalidated or "unable to open database file" in str(error.orig):
-            raise DatabaseUnavailable(
-                f"{database.described} cannot be opened: {_first_line(error)}"
-            ) from error
+            raise DatabaseUnavailable(f"{database.described} cannot be opened: {_first_line(error)}") from error
         raise
     except OSError as error:  # asyncpg reports a refused connection as such
         raise DatabaseUnavailable(f"{database.described} cannot be reached: {error}") from error

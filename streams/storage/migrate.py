@@ -15,14 +15,14 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect
+from sqlalchemy import MetaData, inspect
 
 from streams.storage.errors import DatabaseUnavailable, SchemaMismatch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import Connection, MetaData
+    from sqlalchemy import Connection
 
     from streams.storage.database import Database
 
@@ -72,9 +72,7 @@ async def prepare(database: Database) -> None:
         await upgrade(database)
         return
     what = "has no tables yet" if state.empty else f"is at {state.current or 'no known version'}"
-    raise SchemaMismatch(
-        f"{database.described} {what}, this version needs {state.expected}: run `payday db upgrade`"
-    )
+    raise SchemaMismatch(f"{database.described} {what}, this version needs {state.expected}: run `payday db upgrade`")
 
 
 async def upgrade(database: Database) -> None:
@@ -104,10 +102,19 @@ def _state(connection: Connection, metadata: Sequence[MetaData]) -> SchemaState:
     context = MigrationContext.configure(connection, opts={"compare_server_default": False})
     expected = ScriptDirectory.from_config(_config()).get_current_head()
     assert expected is not None, "there is at least one migration"
-    differences: list[Any] = compare_metadata(context, list(metadata)) if metadata else []
+    differences: list[Any] = _differences(context, metadata) if metadata else []
     return SchemaState(
         context.get_current_revision(),
         expected,
         empty=not inspect(connection).get_table_names(),
         differences=tuple(str(difference) for difference in differences),
     )
+
+
+def _differences(context: MigrationContext, metadata: Sequence[MetaData]) -> list[Any]:
+    """Alembic compares with one MetaData at a time, so gather the tables of all of them in one."""
+    together = MetaData()
+    for one in metadata:
+        for table in one.tables.values():
+            table.to_metadata(together)
+    return compare_metadata(context, together)

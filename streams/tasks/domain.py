@@ -18,8 +18,8 @@ from streams.intake.deciders import Put
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from contracts.fields import ReasonCode
     from contracts.message import Message
-    from contracts.rejections import ReasonCode
     from contracts.tasks import CompleteTask, CreateTask, ReassignOpenTasks
     from contracts.workers import WorkerDeactivated, WorkerRegistered
     from streams.intake.deciders import Change, State
@@ -193,9 +193,7 @@ def create_task(rules: Rules, state: State, command: CreateTask, cause: Cause) -
         yield from assign(rules, task, active_workers, cause, "created")
 
 
-def complete_task(
-    rules: Rules, state: State, command: CompleteTask, cause: Cause
-) -> Iterator[Change | Message]:
+def complete_task(rules: Rules, state: State, command: CompleteTask, cause: Cause) -> Iterator[Change | Message]:
     """The assignee has done the task."""
     task: Task | None = state[TaskKey(command.task_id)]
     if _is_future(rules, cause):
@@ -266,6 +264,4 @@ def _is_future(rules: Rules, cause: Cause) -> bool:
 
 def _reject(cause: Cause, reason_code: ReasonCode, message: str) -> Iterator[Change | Message]:
     yield Put(RejectionKey(cause.id), Rejection(cause.id, cause.type, reason_code, cause.time_ms))
-    yield TaskCommandRejected(
-        command_id=cause.id, command_type=cause.type, reason_code=reason_code, message=message
-    )
+    yield TaskCommandRejected(command_id=cause.id, command_type=cause.type, reason_code=reason_code, message=message)

@@ -97,11 +97,7 @@ class Reassigner:
             if pending is None:
                 return False
             workers = await store.active_workers(connection)
-            tasks = (
-                await store.open_tasks(connection, pending.cursor, pending.up_to, CHUNK_TASKS)
-                if workers
-                else []
-            )
+            tasks = await store.open_tasks(connection, pending.cursor, pending.up_to, CHUNK_TASKS) if workers else []
             state = State({TaskKey: {}, AssignmentKey: {}})
             messages = []
             for task in tasks:
@@ -111,9 +107,7 @@ class Reassigner:
                     else:
                         name = f"reassigned/{task.task_id}"
                         messages.append(
-                            outgoing(
-                                self._catalog, outcome, pending.cause, name, topic_prefix=self._topic_prefix
-                            )
+                            outgoing(self._catalog, outcome, pending.cause, name, topic_prefix=self._topic_prefix)
                         )
             state.keep()
             await store.update_tasks(connection, list(state.changed(TaskKey).values()))

@@ -138,10 +138,7 @@ class _Rejections:
             work.connection,
             tasks_rejection,
             ("command_id", "command_type", "reason_code", "rejected_at_ms"),
-            [
-                (row.command_id, row.command_type, row.reason_code, row.rejected_at_ms)
-                for row in changed.values()
-            ],
+            [(row.command_id, row.command_type, row.reason_code, row.rejected_at_ms) for row in changed.values()],
         )
 
 
@@ -158,9 +155,7 @@ class _Reassignments:
         return {ReassignmentKey(row.command_id): row for row in rows}
 
     async def save(self, work: UnitOfWork, changed: Mapping[ReassignmentKey, Reassignment]) -> None:
-        up_to = (
-            await work.connection.execute(select(func.coalesce(func.max(tasks_task.c.number), 0)))
-        ).scalar_one()
+        up_to = (await work.connection.execute(select(func.coalesce(func.max(tasks_task.c.number), 0)))).scalar_one()
         await insert_rows(
             work.connection,
             tasks_reassignment,
@@ -233,10 +228,7 @@ async def insert_assignments(connection: AsyncConnection, assignments: Sequence[
         connection,
         tasks_assignment,
         ("assignment_id", "task_id", "worker_id", "reason", "assigned_at_ms"),
-        [
-            (row.assignment_id, row.task_id, row.worker_id, row.reason, row.assigned_at_ms)
-            for row in assignments
-        ],
+        [(row.assignment_id, row.task_id, row.worker_id, row.reason, row.assigned_at_ms) for row in assignments],
     )
 
 
@@ -284,9 +276,7 @@ async def open_tasks(connection: AsyncConnection, after: int, up_to: int, at_mos
     """Open tasks with numbers in (after, up_to], locked, in order."""
     rows = await connection.execute(
         _select_tasks()
-        .where(
-            tasks_task.c.completed_at_ms.is_(None), tasks_task.c.number > after, tasks_task.c.number <= up_to
-        )
+        .where(tasks_task.c.completed_at_ms.is_(None), tasks_task.c.number > after, tasks_task.c.number <= up_to)
         .order_by(tasks_task.c.number)
         .limit(at_most)
         .with_for_update()

@@ -99,8 +99,7 @@ KEY_FIELDS = {
 def test_the_catalogue_is_the_table_of_the_interfaces() -> None:
     """Each type has the topic, kind, source and fields that INTERFACES.md gives it; none is missing."""
     actual = {
-        entry.type_name: (entry.topic, entry.kind, entry.source, set(entry.contract.model_fields))
-        for entry in CATALOG
+        entry.type_name: (entry.topic, entry.kind, entry.source, set(entry.contract.model_fields)) for entry in CATALOG
     }
     assert actual == TABLE
     assert catalog.catalog() is CATALOG

@@ -282,9 +282,7 @@ def test_encoding_is_compact_and_leaves_out_what_is_not_there() -> None:
 def test_colons_in_text_do_not_hide_a_repeated_name() -> None:
     """The shortcut that spares most messages the second look is exact, not a guess."""
     assert CreateTask.decode(VALID.replace(b"Title", b"a: b: c")).title == "a: b: c"
-    moment = b'{"task_id":"%s","worker_id":"%s","completed_at":"2026-11-22T10:30:00Z"}' % (
-        (UUID.encode(),) * 2
-    )
+    moment = b'{"task_id":"%s","worker_id":"%s","completed_at":"2026-11-22T10:30:00Z"}' % ((UUID.encode(),) * 2)
     assert TaskCompleted.decode(moment).completed_at.hour == 10
     escaped = moment.replace(b"10:30:00Z", b"10\\u003a30\\u003a00Z")
     twice = escaped[:-1] + b',"task_id":"%s"}' % UUID.encode()

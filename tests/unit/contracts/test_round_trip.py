@@ -50,9 +50,7 @@ def messages(contract: type[Message]) -> st.SearchStrategy[Message]:
     """Messages of one contract, made as a producer makes them; optional fields come and go."""
     schema = contract.model_json_schema(mode="serialization")
     required = {name: values(schema["properties"][name]) for name in schema["required"]}
-    optional = {
-        name: values(part) for name, part in schema["properties"].items() if name not in schema["required"]
-    }
+    optional = {name: values(part) for name, part in schema["properties"].items() if name not in schema["required"]}
     return st.fixed_dictionaries(required, optional=optional).map(lambda fields: contract(**fields))
 
 

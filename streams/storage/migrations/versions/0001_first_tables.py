@@ -30,9 +30,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "operator_action",
-        sa.Column(
-            "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
-        ),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("at_ms", sa.BigInteger(), nullable=False),
         sa.Column("who", sa.String(length=255), nullable=False),
         sa.Column("action", sa.String(length=255), nullable=False),
@@ -43,9 +41,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "outbox",
-        sa.Column(
-            "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
-        ),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("topic", sa.String(length=255), nullable=False),
         sa.Column("key", sa.LargeBinary(), nullable=True),
         sa.Column("lane", sa.Integer(), nullable=False),
@@ -71,9 +67,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "parked",
-        sa.Column(
-            "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
-        ),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("group_name", sa.String(length=255), nullable=False),
         sa.Column("topic", sa.String(length=255), nullable=False),
         sa.Column("partition", sa.Integer(), nullable=False),
@@ -238,9 +232,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "tasks_task",
-        sa.Column(
-            "number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
-        ),
+        sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("task_id", sa.String(length=36), nullable=False),
         sa.Column("title", sa.String(length=255), nullable=False),
         sa.Column("assignee", sa.String(length=36), nullable=False),
