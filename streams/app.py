@@ -185,7 +185,8 @@ def _broker_logger() -> logging.Logger:
 
 
 def _producer(settings: Settings) -> KafkaProducer:
-    return Producer(producer_settings(settings.bootstrap_servers()))
+    producer: Any = Producer(producer_settings(settings.bootstrap_servers()))  # its stub spells out every option
+    return cast("KafkaProducer", producer)
 
 
 def __getattr__(name: str) -> FastStream:

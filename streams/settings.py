@@ -21,6 +21,7 @@ NAME_PREFIX = r"^[a-zA-Z0-9._-]*$"
 EMBEDDED_ADDRESS_FILE = "broker.address"
 SECRET_FILE = "secret"  # noqa: S105  a file's name
 SECRET_BYTES = 32
+PORT_MAX = 65_535
 DATABASE_BACKENDS = ("sqlite+aiosqlite", "postgresql+asyncpg")
 
 
@@ -93,7 +94,7 @@ class Settings(BaseSettings):
     def _are_servers(cls, value: str | None) -> str | None:
         for server in (value or "localhost:9092").split(","):
             _host, _, port = server.strip().rpartition(":")
-            if not _host or not port.isdigit() or not 0 < int(port) < 65_536:
+            if not _host or not port.isdigit() or not 0 < int(port) <= PORT_MAX:
                 raise ValueError("should be host:port, several of them separated by commas")
         return value
 

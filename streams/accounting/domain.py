@@ -1,7 +1,7 @@
 """What tasks cost and earn, as pure functions.
 
-Invariant: a task's prices are fixed once and depend on nothing but its id and the deployment's secret; the fee is charged
-at every assignment, the reward is paid once.
+Invariant: a task's prices are fixed once and depend on nothing but its id and the deployment's secret; the fee is
+charged at every assignment, the reward is paid once.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ def router(intake: Intake, rules: Rules) -> KafkaRouter:
     )
     slice_router = KafkaRouter()
 
-    @slice_router.subscriber(*subscription.topics, **intake.options(subscription))
+    @slice_router.subscriber(*subscription.topics, **intake.options(subscription))  # type: ignore[untyped-decorator]
     async def accounting(batch: Batch[Handled], work: Work) -> None:
         """Turns tasks into money: prices, postings, corrections, periods."""
         await decisions.decide(batch, work)

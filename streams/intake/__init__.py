@@ -1,1 +1,4 @@
-"""The way in: records are decoded, handled in one transaction per batch, or parked whole. Knows nothing of FastStream."""
+"""The way in: records are decoded, handled in one transaction per batch, or parked whole.
+
+Knows nothing of FastStream; `streams.middleware` adapts it.
+"""

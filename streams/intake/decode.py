@@ -81,21 +81,24 @@ def _attribute_problem(record: Record) -> str | None:
         if not attributes.get(name):
             return f"header {name} is missing"
     for name, value in attributes.items():
-        if len(value) > ATTRIBUTE_MAX_CHARACTERS:
-            return f"header {name} is longer than {ATTRIBUTE_MAX_CHARACTERS} characters"
-        if "\x00" in value:
-            return f"header {name} contains NUL"
+        if len(value) > ATTRIBUTE_MAX_CHARACTERS or "\x00" in value:
+            return f"header {name} should be at most {ATTRIBUTE_MAX_CHARACTERS} characters without NUL"
+    time = attributes.get("ce_time")
+    try:
+        record.time_ms = parse_time(time) if time is not None else max(record.timestamp_ms, 0)
+    except (ValueError, OverflowError):
+        return f"header ce_time is {time!r}; it should be RFC 3339 with an offset, like 2026-11-22T18:00:00Z"
+    return _mode_problem(attributes)
+
+
+def _mode_problem(attributes: dict[str, str]) -> str | None:
+    """Whether this is CloudEvents 1.0 in binary mode with a JSON body; what is not said is taken to be so."""
     version = attributes.get("ce_specversion", "1.0")
     if not version.startswith("1."):
         return f"header ce_specversion is {version!r}; this app speaks CloudEvents 1.0"
     content_type = attributes.get("content-type", "application/json").partition(";")[0].strip().lower()
     if content_type != "application/json" and not content_type.endswith("+json"):
         return f"header content-type is {content_type!r}; it should be application/json"
-    time = attributes.get("ce_time")
-    try:
-        record.time_ms = parse_time(time) if time is not None else max(record.timestamp_ms, 0)
-    except (ValueError, OverflowError):
-        return f"header ce_time is {time!r}; it should be RFC 3339 with an offset, like 2026-11-22T18:00:00Z"
     return None
 
 

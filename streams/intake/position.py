@@ -41,16 +41,23 @@ class Advance:
 
     first_offset: int
     next_offset: int
+    consumed: int = 0
     handled: int = 0
     duplicate: int = 0
     parked: int = 0
     lost: int = 0
     skipped: int = 0
 
-    @property
-    def consumed(self) -> int:
-        """Records taken: each has exactly one outcome."""
-        return self.handled + self.duplicate + self.parked
+    def take(self, offset: int) -> None:
+        """Count a record that is taken; they come in the partition's order."""
+        self.consumed += 1
+        self.next_offset = offset + 1
+
+    def check_conservation(self) -> None:
+        """Refuse to write down that a record vanished or was counted twice."""
+        outcomes = self.handled + self.duplicate + self.parked
+        if self.consumed != outcomes:
+            raise AssertionError(f"{self.consumed} records taken, {outcomes} of them with an outcome")
 
 
 _ADVANCE = (
@@ -101,6 +108,7 @@ async def save_advance(
     Raises:
         Fenced: the row is not where it was left, so that another consumer owns the partition now.
     """
+    advance.check_conservation()
     topic, partition = key
     if known.epoch is None:
         there = (

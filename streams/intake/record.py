@@ -49,8 +49,9 @@ class Reason(StrEnum):
 
     @property
     def holds_key(self) -> bool:
-        """Whether later records of the same key wait behind it. A record that nobody can read says nothing about
-        its key's state, so it does not hold it.
+        """Whether later records of the same key wait behind it.
+
+        A record that nobody can read says nothing about its key's state, so it does not hold it.
         """
         return self not in {Reason.UNDECODABLE, Reason.INVALID, Reason.ID_CONFLICT}
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from streams.intake import inbox, parking
@@ -58,7 +57,7 @@ class UnitOfWork:
         self._held: parking.HeldKeys = set()
         self._outgoing: list[OutgoingMessage] = []
         self._after_commit: list[Callable[[], None]] = []
-        self._lost: dict[PartitionKey, tuple[int, int]] = {}
+        self._missing: dict[PartitionKey, tuple[int, int]] = {}
         self._moved: dict[PartitionKey, Position] = {}
 
     # --- for handlers -------------------------------------------------------------------------------------------
@@ -125,7 +124,7 @@ class UnitOfWork:
         """Decide which of the records a handler should see."""
         subscription = self._subscription
         positions = await subscription.positions_for(self.connection, self._records)
-        self._records, self._lost = await subscription.check_gaps(self._records, positions)
+        self._records, self._missing = await subscription.check_gaps(self._records, positions)
         self._held = await parking.load_held_keys(self.connection, subscription.group, self._records)
         message_ids = [identity[1] for record in self._records if (identity := record.identity) is not None]
         seen = await inbox.find_in_inbox(self.connection, subscription.group, message_ids)
@@ -225,28 +224,17 @@ class UnitOfWork:
     async def _save_progress(self, handled: Sequence[Record]) -> None:
         advances: dict[PartitionKey, Advance] = {}
         for record in self._records:
-            advance = advances.get(record.partition_key)
-            if advance is None:
-                advances[record.partition_key] = Advance(record.offset, record.offset + 1)
-            else:
-                advance.next_offset = record.offset + 1
-        for key, (lost, skipped) in self._lost.items():
-            if key in advances:
-                advances[key].lost, advances[key].skipped = lost, skipped
-        taken: defaultdict[PartitionKey, int] = defaultdict(int)
-        for record in self._records:
-            taken[record.partition_key] += 1
+            advances.setdefault(record.partition_key, Advance(record.offset, record.offset)).take(record.offset)
         for record in handled:
             advances[record.partition_key].handled += 1
         for record in self._duplicates:
             advances[record.partition_key].duplicate += 1
         for record, _, _ in self._parked:
             advances[record.partition_key].parked += 1
+        for key, (lost, skipped) in self._missing.items():
+            advances[key].lost, advances[key].skipped = lost, skipped
+        subscription = self._subscription
         for key in sorted(advances):
-            advance = advances[key]
-            if advance.consumed != taken[key]:
-                raise AssertionError(f"{key}: {taken[key]} records taken, {advance.consumed} with an outcome")
-            known = self._subscription.known(key)
             self._moved[key] = await save_advance(
-                self.connection, self._subscription.group, key, known, advance, self.now_ms
+                self.connection, subscription.group, key, subscription.known(key), advances[key], self.now_ms
             )

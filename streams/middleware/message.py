@@ -24,7 +24,7 @@ class _NoConsumer:
     async def commit(self) -> NoReturn:
         raise RuntimeError("do not acknowledge messages by hand: the offsets step stores what was committed")
 
-    async def seek(self, topic: str, partition: int, offset: int) -> NoReturn:
+    async def seek(self, topic: str, partition: int, offset: int) -> NoReturn:  # noqa: ARG002  FastStream's signature
         raise RuntimeError("do not reject messages by hand: the offsets step seeks back to what is unfinished")
 
 

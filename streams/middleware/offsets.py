@@ -60,8 +60,8 @@ class Offsets(Step):
     async def after_processed(
         self,
         exc_type: type[BaseException] | None = None,
-        exc_val: BaseException | None = None,
-        exc_tb: TracebackType | None = None,
+        exc_val: BaseException | None = None,  # noqa: ARG002  FastStream's signature
+        exc_tb: TracebackType | None = None,  # noqa: ARG002
     ) -> bool | None:
         """Store what is finished, seek back to the first unfinished record of each partition."""
         subscription = self.subscription

@@ -153,8 +153,8 @@ def outgoing(
 ) -> OutgoingMessage:
     """The record of an event that a message caused.
 
-    Its id derives from the cause and `index` (or a name that tells it apart), its time is the cause's time, so that handling the cause again gives
-    the same record.
+    Its id derives from the cause and `index` (or a name that tells it apart), its time is the cause's time, so that
+    handling the cause again gives the same record.
     """
     description = catalog.describe(message)
     source = description.source or ""

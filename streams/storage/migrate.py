@@ -117,4 +117,4 @@ def _differences(context: MigrationContext, metadata: Sequence[MetaData]) -> lis
     for one in metadata:
         for table in one.tables.values():
             table.to_metadata(together)
-    return compare_metadata(context, together)
+    return list(compare_metadata(context, together))

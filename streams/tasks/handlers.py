@@ -79,7 +79,7 @@ def router(intake: Intake, rules: Rules, wake_reassigner: Callable[[], None]) ->
     )
     slice_router = KafkaRouter()
 
-    @slice_router.subscriber(*subscription.topics, **intake.options(subscription))
+    @slice_router.subscriber(*subscription.topics, **intake.options(subscription))  # type: ignore[untyped-decorator]
     async def tasks(batch: Batch[Handled], work: Work) -> None:
         """Decides about tasks: who does them, and when they are done."""
         await decisions.decide(batch, work)

@@ -51,8 +51,9 @@ __all__ = [
 
 
 def task_rows(wake_reassigner: Callable[[], None]) -> dict[type, Rows]:
-    """What the slice's deciders work on. The order is the order of locks, and tasks are saved before a reassignment
-    notes up to which number it goes.
+    """What the slice's deciders work on.
+
+    The order is the order of locks, and tasks are saved before a reassignment notes up to which number it goes.
     """
     return {
         WorkerKey: _Workers(),
