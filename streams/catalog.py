@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from contracts.catalog import UnknownType, entry_for, entry_of
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from contracts.message import Message
 
 __all__ = ["ContractCatalog"]
+
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class ContractCatalog:
@@ -34,3 +37,7 @@ class ContractCatalog:
             return entry_for(type_name).contract.decode
         except UnknownType:
             return None
+
+    def id_problem(self, message_id: str) -> str | None:
+        """Ids are UUIDs: answers to a command carry its id in a field of that type."""
+        return None if UUID.fullmatch(message_id) else "should be a UUID in lower case with hyphens"

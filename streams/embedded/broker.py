@@ -1,8 +1,8 @@
 """A Kafka broker inside this process, for trying out and for tests.
 
 It is librdkafka's mock cluster: it speaks the real protocol, with groups, commits and idempotent producers, also to
-other processes. Its limits, which are stated wherever it is used: it forgets everything when it stops, and it keeps about
-5 MB per partition, dropping what is older, read or not.
+other processes. Its limits, which are stated wherever it is used: it forgets everything when it stops, and it keeps
+about 5 MB per partition, dropping what is older, read or not.
 """
 
 from __future__ import annotations

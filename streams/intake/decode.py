@@ -48,7 +48,7 @@ def decode(record: Record, catalog: MessageCatalog, accepts: frozenset[str]) -> 
     except UnicodeDecodeError as error:
         record.rejection = _rejection(Reason.UNDECODABLE, "a header's value is not UTF-8", error)
         return
-    problem = _attribute_problem(record)
+    problem = _attribute_problem(record, catalog)
     if problem is not None:
         record.rejection = Rejection(Reason.INVALID, problem, "InvalidHeaders")
         return
@@ -74,7 +74,7 @@ def _read_attributes(record: Record) -> None:
             record.attributes[name] = value.decode()
 
 
-def _attribute_problem(record: Record) -> str | None:
+def _attribute_problem(record: Record, catalog: MessageCatalog) -> str | None:
     """What is wrong with the CloudEvents attributes, or None; also fills in the time."""
     attributes = record.attributes
     for name in REQUIRED_ATTRIBUTES:
@@ -83,6 +83,8 @@ def _attribute_problem(record: Record) -> str | None:
     for name, value in attributes.items():
         if len(value) > ATTRIBUTE_MAX_CHARACTERS or "\x00" in value:
             return f"header {name} should be at most {ATTRIBUTE_MAX_CHARACTERS} characters without NUL"
+    if (problem := catalog.id_problem(attributes["ce_id"])) is not None:
+        return f"header ce_id is {attributes['ce_id']!r}; it {problem}"
     time = attributes.get("ce_time")
     try:
         record.time_ms = parse_time(time) if time is not None else max(record.timestamp_ms, 0)

@@ -111,7 +111,7 @@ class UnitOfWork:
 
     def fail(self, record: Record, error: Exception) -> None:
         """Park a live record whose handler failed; the later records of its key wait behind it."""
-        stack = "".join(traceback.format_exception(error))[-STACK_MAX_CHARACTERS:].replace("\x00", "\\x00")
+        stack = "".join(traceback.format_exception(error)).replace("\x00", "\\x00")[-STACK_MAX_CHARACTERS:]
         self._park(record, Rejection(Reason.FAILED, clip(str(error)) or "no text", type(error).__name__, stack))
 
     def reject(self, record: Record, text: str) -> None:

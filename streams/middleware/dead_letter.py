@@ -24,7 +24,8 @@ class DeadLetter(Step):
     """Decodes the records and isolates those that make a transaction fail.
 
     A decider that raises costs nothing here: the unit of work parks its record in the batch's own transaction. Only
-    when a transaction as a whole fails is the delivery redone in halves, in order, until the record at fault stands alone.
+    when a transaction as a whole fails is the delivery redone in halves, in order, until the record at fault stands
+    alone.
     """
 
     async def step(self, call_next: Any, message: IntakeMessage, subscription: Subscription) -> Any:

@@ -65,6 +65,10 @@ class MessageCatalog(Protocol):
         """What reads bodies of this type, raising ValueError for an invalid one; None for an unknown type."""
         ...
 
+    def id_problem(self, message_id: str, /) -> str | None:
+        """What is wrong with a `ce_id`, or None: a catalogue may ask for UUIDs."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Cause:

@@ -1,0 +1,47 @@
+"""What all tests share: a fresh database in milliseconds, and the rule that a required service may not be missing."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from streams.app import ALL_METADATA
+from streams.storage.database import Database
+from streams.storage.migrate import upgrade
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+assert ALL_METADATA, "importing the app registers every table"
+
+
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite file with every table, made once; tests copy it."""
+    path = tmp_path_factory.mktemp("template") / "payday.db"
+
+    async def make() -> None:
+        database = Database(f"sqlite+aiosqlite:///{path}")
+        await upgrade(database)
+        await database.close()
+
+    asyncio.run(make())
+    return path
+
+
+@pytest.fixture
+def database_file(migrated_file: Path, tmp_path: Path) -> Path:
+    """A fresh SQLite file with every table."""
+    return shutil.copy(migrated_file, tmp_path / "payday.db")
+
+
+@pytest.fixture
+async def database(database_file: Path) -> AsyncIterator[Database]:
+    """A fresh database with every table."""
+    database = Database(f"sqlite+aiosqlite:///{database_file}")
+    yield database
+    await database.close()
