@@ -7,7 +7,7 @@ groups carry no prefix.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from contracts.message import Message
 from streams.outbox.envelope import parse_time
@@ -70,22 +70,22 @@ class Emitted:
         return parse_time(self.attributes.get("ce_time", ""))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sent(Emitted):
     """A record that the test has sent; `message` is None for raw bytes."""
 
-    message: Message | None = None
+    message: Message | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Received(Emitted, Generic[M]):
     """A record that the service has emitted and that keeps its contract.
 
     `position` counts what the service emitted in the course of a test.
     """
 
-    data: M = cast("M", None)  # follows fields with defaults in the base; always given
-    position: int = 0
+    data: M
+    position: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ __all__ = [
     "OutgoingMessage",
     "derived_id",
     "format_time",
+    "initial",
     "lane_of",
     "outgoing",
     "parse_time",
@@ -162,21 +163,45 @@ def outgoing(
     """
     description = catalog.describe(message)
     source = description.source or ""
-    key = description.key if description.key is not None else cause.key
-    topic = topic_prefix + description.topic
     message_id = cause.derive(f"{source}/{index}")
-    headers: list[tuple[str, str | bytes | None]] = [
-        ("ce_specversion", SPEC_VERSION),
-        ("ce_id", message_id),
-        ("ce_type", description.type),
-        ("ce_source", source),
-        ("ce_time", format_time(cause.time_ms)),
-        ("content-type", CONTENT_TYPE),
-        ("ce_correlationid", cause.correlation_id),
-        ("ce_causationid", cause.id),
-    ]
+    headers = _attributes(message_id, description.type, source, cause.time_ms)
+    headers.append(("ce_correlationid", cause.correlation_id))
+    headers.append(("ce_causationid", cause.id))
     if cause.traceparent is not None:
         headers.append(("traceparent", cause.traceparent))
-    return OutgoingMessage(
-        topic, key, lane_of(topic, key), catalog.encode(message), pack(headers), message_id, description.type
-    )
+    key = description.key if description.key is not None else cause.key
+    return _record(catalog, message, description, topic_prefix, key, message_id, headers)
+
+
+def initial(
+    catalog: MessageCatalog, message: Any, *, message_id: str, source: str, time_ms: int, topic_prefix: str = ""
+) -> OutgoingMessage:
+    """The record of a message that nothing else caused: it begins a chain of causes."""
+    description = catalog.describe(message)
+    headers = _attributes(message_id, description.type, source, time_ms)
+    return _record(catalog, message, description, topic_prefix, description.key, message_id, headers)
+
+
+def _attributes(message_id: str, type_name: str, source: str, time_ms: int) -> list[tuple[str, str | bytes | None]]:
+    return [
+        ("ce_specversion", SPEC_VERSION),
+        ("ce_id", message_id),
+        ("ce_type", type_name),
+        ("ce_source", source),
+        ("ce_time", format_time(time_ms)),
+        ("content-type", CONTENT_TYPE),
+    ]
+
+
+def _record(
+    catalog: MessageCatalog,
+    message: Any,
+    description: Description,
+    topic_prefix: str,
+    key: bytes | None,
+    message_id: str,
+    headers: list[tuple[str, str | bytes | None]],
+) -> OutgoingMessage:
+    topic = topic_prefix + description.topic
+    value = catalog.encode(message)
+    return OutgoingMessage(topic, key, lane_of(topic, key), value, pack(headers), message_id, description.type)

@@ -1,0 +1,1 @@
+"""What Payday costs, measured against the same work without it. `make bench`."""

@@ -1,0 +1,75 @@
+"""(a) Payday itself: both slices, the ledger, the outbox and the relay, as `payday run` composes them."""
+
+from __future__ import annotations
+
+import asyncio
+import cProfile
+import sqlite3
+import time
+from typing import TYPE_CHECKING
+
+from benchmarks.contestant import Assignment, read_assignment, report_ready, report_settled
+from benchmarks.workload import EVENTS_PER_TASK, RECORDS_PER_TASK, SECRET, WORKERS
+from streams.app import compose
+from streams.settings import load_settings
+
+if TYPE_CHECKING:
+    from streams.middleware.telemetry import DeliveryReport
+
+LOOK_SECONDS = 0.02
+
+
+class FirstCommand:
+    """Notes when the first delivery of commands began."""
+
+    def __init__(self) -> None:
+        self.armed = False
+        self.at: float | None = None
+
+    def delivered(self, report: DeliveryReport) -> None:
+        """See `IntakeObserver`."""
+        if self.armed and self.at is None:
+            self.at = time.monotonic() - report.seconds
+
+
+async def run(assignment: Assignment) -> float:
+    """Do the work; when the first command was consumed."""
+    first = FirstCommand()
+    settings = load_settings(
+        home=assignment.home, kafka_bootstrap_servers=assignment.bootstrap_servers, secret=SECRET.decode()
+    )
+    payday = compose(settings, observer=first)
+    await payday.app.start()
+    await _until_consumed(assignment, 2 * WORKERS, 0)
+    first.armed = True
+    report_ready()
+    records = 2 * WORKERS + assignment.tasks * RECORDS_PER_TASK
+    await _until_consumed(assignment, records, assignment.tasks * EVENTS_PER_TASK)
+    assert first.at is not None
+    report_settled(first.at)
+    await payday.app.stop()
+    return first.at
+
+
+async def _until_consumed(assignment: Assignment, records: int, events: int) -> None:
+    """Until so many records are consumed, so many events were emitted, and none of them is unsent."""
+    connection = sqlite3.connect(f"file:{assignment.database}?mode=ro", uri=True)
+    while True:
+        (consumed,) = connection.execute("SELECT coalesce(sum(consumed), 0) FROM progress").fetchone()
+        if consumed >= records:
+            (emitted,) = connection.execute("SELECT coalesce(max(id), 0) FROM outbox").fetchone()
+            (unsent,) = connection.execute("SELECT count(*) FROM outbox WHERE sent_at_ms IS NULL").fetchone()
+            if emitted >= events and unsent == 0:
+                connection.close()
+                return
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+if __name__ == "__main__":
+    told = read_assignment()
+    if told.profile is None:
+        asyncio.run(run(told))
+    else:
+        profiler = cProfile.Profile()
+        profiler.runcall(asyncio.run, run(told))
+        profiler.dump_stats(told.profile)

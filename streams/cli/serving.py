@@ -1,0 +1,137 @@
+"""The app as a process runs it: checked, started, paced where the broker is the embedded one, stopped within a bound.
+
+Invariant: nothing is started before the settings, the broker's address and the database have been found sound, and a
+stop ends within `STOP_MAX_SECONDS`, whatever hangs. A broker that does not answer is an outage, not a mistake.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from streams.cli.opening import open_broker, readings_of
+from streams.cli.output import say
+from streams.cli.signals import leave_at_once
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from streams.app import Payday
+    from streams.inspection.log_ends import LogEndsReader
+    from streams.outbox.relay import Pace
+    from streams.settings import Settings
+    from streams.storage.database import Database
+
+__all__ = ["STOP_MAX_SECONDS", "pacer", "serving"]
+
+STOP_MAX_SECONDS = 18.0
+"""A stop takes at most this long; what is not drained by then is in the database and goes on after the next start."""
+REACH_RETRY_SECONDS = 2.0
+
+
+@asynccontextmanager
+async def serving(settings: Settings, parts: Sequence[str]) -> AsyncIterator[Payday]:
+    """Run these parts of the app for as long as the block lasts.
+
+    Raises:
+        BrokerUnknown: nobody said where Kafka is.
+        StorageError: the database cannot be opened, is not writable or not of this version.
+    """
+    from streams.app import compose
+    from streams.embedded.broker import LIMITS
+
+    async with open_broker(settings) as broker:
+        payday: Payday | None = None
+
+        def database() -> Database:
+            assert payday is not None, "nothing is published before the app has been wired"
+            return payday.database
+
+        if settings.uses_embedded_broker:
+            say(f"payday run: {LIMITS}")
+        groups = [settings.group_prefix + part for part in parts]
+        payday = compose(settings, only=parts, pace=pacer(settings, broker, database, always=groups, waits=True))
+        try:
+            await _check_database(payday.database)
+            await payday.app.start()
+        except BaseException:
+            await payday.database.close()
+            raise
+        watching = asyncio.create_task(_tell_when_unreachable(broker), name="first-contact")
+        try:
+            yield payday
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+            await _stop(payday)
+
+
+def pacer(
+    settings: Settings,
+    broker: LogEndsReader,
+    database: Callable[[], Database],
+    *,
+    always: Sequence[str] = (),
+    waits: bool,
+) -> Pace:
+    """What holds writers back: nothing on a real Kafka, the readers' progress on the embedded broker.
+
+    Args:
+        settings: of this deployment.
+        broker: asked where topics end.
+        database: called for the app's database when it is needed.
+        always: groups that count before they have made progress, full names.
+        waits: for ever; otherwise readers that stall are an error.
+    """
+    from streams.embedded.pacing import STALL_SECONDS, Pacer
+    from streams.inspection.reader_positions import ReaderPositions
+    from streams.inspection.readings import all_topics
+    from streams.outbox.relay import no_pace
+
+    if not settings.uses_embedded_broker:
+        return no_pace
+    readings = readings_of(settings)
+    stand = ReaderPositions(database, broker, readings, always)
+    return Pacer(stand.log_ends, stand.positions, all_topics(*readings), None if waits else STALL_SECONDS)
+
+
+async def _check_database(database: Database) -> None:
+    """Find out now what would otherwise only show with the first message."""
+    from streams.storage.errors import DatabaseBusy
+    from streams.storage.migrate import prepare
+
+    await prepare(database)
+    with contextlib.suppress(DatabaseBusy):  # another instance is writing: that will pass
+        await database.probe_write()
+
+
+async def _tell_when_unreachable(broker: LogEndsReader) -> None:
+    from streams.inspection.log_ends import BrokerUnreachable
+
+    told = False
+    while True:
+        try:
+            await broker.read(())
+        except BrokerUnreachable as error:
+            if not told:
+                say(f"payday run: {error}; trying until it does")
+                told = True
+            await asyncio.sleep(REACH_RETRY_SECONDS)
+        else:
+            if told:
+                say(f"payday run: Kafka at {broker.bootstrap_servers} answers now")
+            return
+
+
+async def _stop(payday: Payday) -> None:
+    """Drain and stop. Connections that are closed from the other side meanwhile are no news."""
+    for name in ("payday.broker", "faststream", "faststream.confluent"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        await asyncio.wait_for(payday.app.stop(), STOP_MAX_SECONDS)
+    except TimeoutError:
+        say(f"payday run: not everything was drained within {STOP_MAX_SECONDS:g} s; the rest goes on at the next start")
+        leave_at_once(0)

@@ -1,0 +1,190 @@
+"""The planted faults: what is broken, and which tests must notice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["FAULTS", "Fault"]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A piece of text that is replaced by a wrong one.
+
+    Attributes:
+        name: what goes wrong, in the words of an operator.
+        file: where.
+        old, new: the text, which must stand there exactly once, and its replacement.
+        tests: what must go red.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+OFFSETS = ("tests/unit/middleware/test_offsets.py",)
+UNIT_OF_WORK = ("tests/unit/intake/test_unit_of_work.py",)
+PRODUCER = ("tests/unit/outbox/test_producer.py",)
+RELAY = ("tests/unit/outbox/test_relay.py",)
+CONTRACTS = ("tests/contract",)
+
+FAULTS = (
+    Fault(
+        "offset-before-commit",
+        "streams/middleware/offsets.py",
+        "if (topic, partition, offset) in finished and key not in unfinished:",
+        "if key not in unfinished:",
+        OFFSETS,
+    ),
+    Fault(
+        "swallowed-batch",
+        "streams/middleware/offsets.py",
+        "        subscription.assignment.seek(unfinished)\n",
+        "",
+        OFFSETS,
+    ),
+    Fault(
+        "offset-past-an-unfinished-record",
+        "streams/middleware/offsets.py",
+        "in finished and key not in unfinished:",
+        "in finished:",
+        OFFSETS,
+    ),
+    Fault(
+        "stray-cancellation-ends-consuming",
+        "streams/middleware/offsets.py",
+        "        and not task.cancelling()\n",
+        "        and task.cancelling() > 0\n",
+        ("tests/unit/middleware/test_offsets.py", "tests/integration/test_intake_on_broker.py"),
+    ),
+    Fault(
+        "inbox-outside-the-transaction",
+        "streams/intake/unit_of_work.py",
+        "        await inbox.add_to_inbox(connection, subscription.group, handled, self.now_ms)\n",
+        "",
+        UNIT_OF_WORK,
+    ),
+    Fault(
+        "inbox-not-asked",
+        "streams/intake/unit_of_work.py",
+        "        earlier = seen.get(identity)\n",
+        "        earlier = None\n",
+        UNIT_OF_WORK,
+    ),
+    Fault(
+        "handled-past-a-held-key",
+        "streams/intake/unit_of_work.py",
+        "return record.key is not None and (record.topic, record.key) in self._held",
+        "return False",
+        UNIT_OF_WORK,
+    ),
+    Fault(
+        "zombie-not-fenced",
+        "streams/intake/position.py",
+        '        progress.c.epoch == bindparam("known_epoch"),\n'
+        '        progress.c.next_offset == bindparam("known_offset"),\n',
+        "",
+        UNIT_OF_WORK,
+    ),
+    Fault(
+        "zombie-not-fenced-where-offsets-meet",
+        "streams/intake/position.py",
+        '        progress.c.epoch == bindparam("known_epoch"),\n',
+        "",
+        UNIT_OF_WORK,
+    ),
+    Fault(
+        "gap-passed-over",
+        "streams/intake/subscription.py",
+        "            if start is not None and record.offset > start:",
+        "            if start is not None and record.offset > start + 1_000_000:",
+        UNIT_OF_WORK,
+    ),
+    Fault(
+        "restored-database-not-noticed",
+        "streams/intake/assignment.py",
+        "if next_offset is not None and partition.offset > next_offset:",
+        "if next_offset is not None and partition.offset < next_offset:",
+        OFFSETS,
+    ),
+    Fault(
+        "partition-stays-paused",
+        "streams/intake/assignment.py",
+        "            (consumer.pause if self.paused else consumer.resume)(partitions)\n",
+        "",
+        OFFSETS,
+    ),
+    Fault(
+        "header-that-is-not-utf8-lost",
+        "streams/outbox/headers.py",
+        '        return {"base64": base64.b64encode(value).decode()}',
+        '        return value.decode("utf-8", "replace")',
+        ("tests/unit/outbox/test_headers.py", *UNIT_OF_WORK),
+    ),
+    Fault(
+        "marked-before-acknowledged",
+        "streams/outbox/producer.py",
+        "            else:\n                self._in_flight += 1\n",
+        "            else:\n                self._in_flight += 1\n                self._step.acknowledged.append(row.id)\n",
+        RELAY,
+    ),
+    Fault(
+        "two-unacknowledged-of-a-key",
+        "streams/outbox/producer.py",
+        "            queue.append(row)\n",
+        "            self._ready.append(row)\n",
+        PRODUCER,
+    ),
+    Fault(
+        "follower-published-past-a-refused-row",
+        "streams/outbox/producer.py",
+        "            for follower in self._waiting.pop((row.topic, row.key), ()):\n",
+        "            for follower in list(self._waiting[row.topic, row.key]):\n",
+        PRODUCER,
+    ),
+    Fault(
+        "everything-below-the-highest-marked",
+        "streams/outbox/store.py",
+        "update(outbox)\n        .where(among(connection, outbox.c.id, ids))",
+        "update(outbox)\n        .where(outbox.c.id <= max(ids))",
+        RELAY,
+    ),
+    Fault(
+        "posted-twice",
+        "streams/ledger/domain.py",
+        "    if state[TransferKey(posting.source_ref)] is not None:\n        return\n",
+        "",
+        ("tests/unit/ledger",),
+    ),
+    Fault(
+        "closed-period-posted-to",
+        "streams/ledger/domain.py",
+        "        return max(business_date, self.closed_through + timedelta(days=1))",
+        "        return business_date",
+        CONTRACTS,
+    ),
+    Fault(
+        "anybody-completes",
+        "streams/tasks/domain.py",
+        "    elif task.assignee != command.worker_id:",
+        "    elif not command.worker_id:",
+        CONTRACTS,
+    ),
+    Fault(
+        "new-price-at-every-event",
+        "streams/accounting/domain.py",
+        "    if state[PriceKey(task_id)] is None:\n        price = price_of(rules.secret, task_id, cause.time_ms)",
+        "    if True:\n        price = price_of(rules.secret, task_id + cause.id, cause.time_ms)",
+        CONTRACTS,
+    ),
+    Fault(
+        "reassigned-without-a-charge",
+        "streams/accounting/domain.py",
+        "    yield from post(state, posting, cause, rules.calendar)\n\n\ndef task_completed",
+        '    if event.reason == "created":\n        yield from post(state, posting, cause, rules.calendar)\n\n\ndef task_completed',
+        CONTRACTS,
+    ),
+)
