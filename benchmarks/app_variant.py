@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import cProfile
+import logging
 import sqlite3
+import sys
 import time
 from typing import TYPE_CHECKING
+
+import structlog
 
 from benchmarks.contestant import Assignment, read_assignment, report_ready, report_settled
 from benchmarks.workload import EVENTS_PER_TASK, RECORDS_PER_TASK, SECRET, WORKERS
@@ -66,6 +70,10 @@ async def _until_consumed(assignment: Assignment, records: int, events: int) -> 
 
 
 if __name__ == "__main__":
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
     told = read_assignment()
     if told.profile is None:
         asyncio.run(run(told))

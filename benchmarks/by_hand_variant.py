@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from datetime import UTC, date, datetime
 from typing import Any
 
 from faststream import AckPolicy
@@ -52,9 +53,16 @@ class ByHand:
             log_level=logging.DEBUG,
         )
         self.workers_seen = 0
+        self.workers_known = asyncio.Event()
         self.first_at: float | None = None
         self.published = 0
         self.done = asyncio.Event()
+
+    def worker_seen(self) -> None:
+        """Count a worker in one of the groups."""
+        self.workers_seen += 1
+        if self.workers_seen == 2 * WORKERS:
+            self.workers_known.set()
 
     async def once(self, group: str, message: KafkaMessage, handle: Any) -> None:
         """Run a handler in a transaction unless the message was handled before, then publish its events."""
@@ -111,17 +119,21 @@ class ByHand:
 
 def build(work: ByHand) -> None:
     """Subscribe the handlers of both slices."""
-    options: dict[str, Any] = {"auto_offset_reset": "earliest", "ack_policy": AckPolicy.MANUAL, "polling_interval": 0.01}
+    options: dict[str, Any] = {
+        "auto_offset_reset": "earliest",
+        "ack_policy": AckPolicy.MANUAL,
+        "polling_interval": 0.01,
+    }
     tasks = work.broker.subscriber("workers.events", "tasks.commands", group_id="tasks", **options)
     accounting = work.broker.subscriber("workers.events", "tasks.events", group_id="accounting", **options)
 
-    @tasks
+    @tasks  # type: ignore[untyped-decorator]  # FastStream's
     async def on_task_message(message: KafkaMessage) -> None:
         """Decide by the type in the headers."""
         type_name = message.headers["ce_type"]
         handle: Any
         if type_name == WorkerRegistered.type_name:
-            work.workers_seen += 1
+            work.worker_seen()
             handle = _register(tasks_worker, message)
         elif type_name == CreateTask.type_name:
             handle = _create(message)
@@ -129,13 +141,13 @@ def build(work: ByHand) -> None:
             handle = _complete(message)
         await work.once("tasks", message, handle)
 
-    @accounting
+    @accounting  # type: ignore[untyped-decorator]  # FastStream's
     async def on_accounting_message(message: KafkaMessage) -> None:
         """Decide by the type in the headers."""
         type_name = message.headers["ce_type"]
         handle: Any
         if type_name == WorkerRegistered.type_name:
-            work.workers_seen += 1
+            work.worker_seen()
             handle = _register(accounting_worker, message)
         elif type_name == TaskCreated.type_name:
             handle = _price(message)
@@ -163,9 +175,7 @@ def _create(message: KafkaMessage) -> Any:
             select(tasks_worker.c.worker_id).where(tasks_worker.c.active, tasks_worker.c.role == "worker")
         )
         workers = sorted(row[0] for row in rows)
-        assignment_id = derived_id(
-            time_ms, headers["ce_source"], headers["ce_id"], f"assignment/{command.task_id}"
-        )
+        assignment_id = derived_id(time_ms, headers["ce_source"], headers["ce_id"], f"assignment/{command.task_id}")
         worker_id = assignee_for(SECRET, assignment_id, workers)
         await connection.execute(
             insert(tasks_task).values(
@@ -183,9 +193,7 @@ def _create(message: KafkaMessage) -> Any:
         )
         return [
             TaskCreated(task_id=command.task_id, title=command.title),
-            TaskAssigned(
-                task_id=command.task_id, assignment_id=assignment_id, worker_id=worker_id, reason="created"
-            ),
+            TaskAssigned(task_id=command.task_id, assignment_id=assignment_id, worker_id=worker_id, reason="created"),
         ]
 
     return handle
@@ -195,21 +203,14 @@ def _complete(message: KafkaMessage) -> Any:
     async def handle(connection: AsyncConnection) -> Published:
         command = CompleteTask.decode(message.body)
         time_ms = parse_time(message.headers["ce_time"])
-        task = (
-            await connection.execute(select(tasks_task).where(tasks_task.c.task_id == command.task_id))
-        ).one()
+        task = (await connection.execute(select(tasks_task).where(tasks_task.c.task_id == command.task_id))).one()
         assert task.completed_at_ms is None
         assert task.assignee == command.worker_id
         await connection.execute(
             update(tasks_task).where(tasks_task.c.number == task.number).values(completed_at_ms=time_ms)
         )
-        completed_at = message.headers["ce_time"]
-        return [
-            TaskCompleted.decode(
-                b'{"task_id":"%b","worker_id":"%b","completed_at":"%b"}'
-                % (command.task_id.encode(), command.worker_id.encode(), completed_at.encode())
-            )
-        ]
+        completed_at = datetime.fromtimestamp(time_ms / 1000, UTC)
+        return [TaskCompleted(task_id=command.task_id, worker_id=command.worker_id, completed_at=completed_at)]
 
     return handle
 
@@ -267,9 +268,7 @@ async def _post(
     source_ref: str,
     task_id: str,
 ) -> TransactionApplied:
-    account = (
-        await connection.execute(select(ledger_account).where(ledger_account.c.worker_id == worker_id))
-    ).first()
+    account = (await connection.execute(select(ledger_account).where(ledger_account.c.worker_id == worker_id))).first()
     balance_minor = (account.balance_minor if account else 0) + signed_minor
     sequence = (account.version if account else 0) + 1
     if account is None:
@@ -283,9 +282,7 @@ async def _post(
             .values(balance_minor=balance_minor, version=sequence)
         )
     time_ms = parse_time(message.headers["ce_time"])
-    transfer_id = derived_id(
-        time_ms, message.headers["ce_source"], message.headers["ce_id"], f"transfer/{source_ref}"
-    )
+    transfer_id = derived_id(time_ms, message.headers["ce_source"], message.headers["ce_id"], f"transfer/{source_ref}")
     worker, house = f"worker:{worker_id}", f"house:{kind}s"
     await connection.execute(
         insert(ledger_transfer).values(
@@ -307,21 +304,18 @@ async def _post(
             recorded_at_ms=time.time_ns() // 1_000_000,
         )
     )
-    day = f'"{BUSINESS_DATE}"'.encode()
-    return TransactionApplied.decode(
-        b'{"transfer_id":"%b","worker_id":"%b","sequence":%d,"kind":"%b","amount_minor":%d,"currency":"USD",'
-        b'"balance_after_minor":%d,"period":%b,"business_date":%b,"task_id":"%b"}'
-        % (
-            transfer_id.encode(),
-            worker_id.encode(),
-            sequence,
-            kind.encode(),
-            signed_minor,
-            balance_minor,
-            day,
-            day,
-            task_id.encode(),
-        )
+    day = date.fromisoformat(BUSINESS_DATE)
+    return TransactionApplied(
+        transfer_id=transfer_id,
+        worker_id=worker_id,
+        sequence=sequence,
+        kind=kind,
+        amount_minor=signed_minor,
+        currency="USD",
+        balance_after_minor=balance_minor,
+        period=day,
+        business_date=day,
+        task_id=task_id,
     )
 
 
@@ -333,8 +327,7 @@ async def run(assignment: Assignment) -> None:
         for metadata in ALL_METADATA:
             await connection.run_sync(metadata.create_all)
     await work.broker.start()
-    while work.workers_seen < 2 * WORKERS:
-        await asyncio.sleep(0.02)
+    await work.workers_known.wait()
     report_ready()
     await work.done.wait()
     assert work.first_at is not None

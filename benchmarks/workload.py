@@ -1,4 +1,4 @@
-"""The work that every variant does: workers, tasks that are created, tasks that are completed, and what must come of it.
+"""The work that every variant does: workers, tasks that are created and completed, and what must come of it.
 
 Invariant: the same number of commands gives the same records and the same balances in every run and every variant.
 """

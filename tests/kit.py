@@ -55,7 +55,6 @@ def read_note(value: bytes) -> Note:
     return Note(body["text"])
 
 
-
 def note(
     offset: int,
     body: str = "hello",

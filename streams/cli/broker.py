@@ -46,9 +46,7 @@ async def _serve(settings: Settings) -> None:
     _refuse_a_second_one(settings)
     stop = StopSignals()
     try:
-        embedded = EmbeddedBroker(
-            [settings.topic_prefix + topic for topic in topics()], settings.embedded_address_file
-        )
+        embedded = EmbeddedBroker([settings.topic_prefix + topic for topic in topics()], settings.embedded_address_file)
     except OSError as error:
         raise Failed(f"the address cannot be written to {settings.embedded_address_file}: {error.strerror}") from error
     with embedded:

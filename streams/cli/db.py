@@ -52,7 +52,9 @@ def check(
         typer.echo(f"the tables are those of {state.expected}")
         return
     if state.current != state.expected:
-        raise Failed(f"the database is at {state.current or 'no version'}, not {state.expected}: run `payday db upgrade`")
+        raise Failed(
+            f"the database is at {state.current or 'no version'}, not {state.expected}: run `payday db upgrade`"
+        )
     raise Failed("the tables are not those of this version: " + "; ".join(state.differences))
 
 

@@ -255,7 +255,9 @@ class _Demo:
             for topic, count in rows:
                 written[topic] = written.get(topic, 0) + count
             rows = await connection.execute(
-                select(progress.c.group_name, progress.c.topic, func.sum(progress.c.next_offset - progress.c.first_offset))
+                select(
+                    progress.c.group_name, progress.c.topic, func.sum(progress.c.next_offset - progress.c.first_offset)
+                )
                 .where(progress.c.lost == 0, progress.c.skipped == 0)
                 .group_by(progress.c.group_name, progress.c.topic)
             )

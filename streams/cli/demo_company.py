@@ -28,10 +28,40 @@ if TYPE_CHECKING:
 __all__ = ["Company", "junk"]
 
 WORKERS, MANAGERS, ACCOUNTANTS = 48, 3, 2
-FIRST_NAMES = "Ada Blaise Carl Dorothy Edsger Frances Grace Hedy Ivan Jean Kathleen Linus Mary Niklaus Ola Peter".split()
-LAST_NAMES = "Abel Bohr Curie Dirac Euler Fermi Gauss Hilbert Ising Jacobi Kepler Laplace".split()
-VERBS = "Fix Review Ship Draw Measure Rewrite Translate Test Explain Automate".split()
-THINGS = "the invoice page,a slow query,the login form,the coffee order,the release notes,a flaky test".split(",")
+FIRST_NAMES = [
+    "Ada",
+    "Blaise",
+    "Carl",
+    "Dorothy",
+    "Edsger",
+    "Frances",
+    "Grace",
+    "Hedy",
+    "Ivan",
+    "Jean",
+    "Kathleen",
+    "Linus",
+    "Mary",
+    "Niklaus",
+    "Ola",
+    "Peter",
+]
+LAST_NAMES = [
+    "Abel",
+    "Bohr",
+    "Curie",
+    "Dirac",
+    "Euler",
+    "Fermi",
+    "Gauss",
+    "Hilbert",
+    "Ising",
+    "Jacobi",
+    "Kepler",
+    "Laplace",
+]
+VERBS = ["Fix", "Review", "Ship", "Draw", "Measure", "Rewrite", "Translate", "Test", "Explain", "Automate"]
+THINGS = ["the invoice page", "a slow query", "the login form", "the coffee order", "the release notes", "a flaky test"]
 OPENS, CLOSES = time(8), time(18)
 DUPLICATE_SHARE, WRONG_WORKER_SHARE, ADJUSTMENT_SHARE = 0.02, 0.01, 0.01
 COMPLETED_SHARE = 0.85

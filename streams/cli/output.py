@@ -62,9 +62,11 @@ def times(time_ms: int | None) -> str | None:
 
 
 @contextmanager
-def work_in_progress(title: str, total: int | None = None) -> Iterator[Callable[[int, int | None], None]]:
+def work_in_progress(
+    title: str, total: int | None = None, *, quiet: bool = False
+) -> Iterator[Callable[[int, int | None], None]]:
     """A bar on standard error, on a terminal only. Gives a function that takes what is done and, if known, the total."""
-    if not sys.stderr.isatty():
+    if quiet or not sys.stderr.isatty():
         yield lambda _done, _total: None
         return
     from rich.console import Console

@@ -18,7 +18,8 @@ from contracts.message import InvalidMessage
 from streams.outbox.envelope import CONTENT_TYPE, SPEC_VERSION, format_time, parse_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
+    from typing import BinaryIO
 
 __all__ = ["SOURCE", "BadLine", "Line", "Sendable", "WaitForSettled", "lines_of", "sendable"]
 
@@ -54,11 +55,23 @@ class BadLine:
 Line = Sendable | WaitForSettled | BadLine
 
 
-def lines_of(source: Iterable[bytes]) -> Iterator[tuple[int, Line]]:
-    """Each line that is not blank, with its number from 1."""
-    for number, raw in enumerate(source, 1):
-        if raw.strip():
-            yield number, _line(raw)
+def lines_of(source: BinaryIO, default_type: str | None = None) -> Iterator[tuple[int, Line]]:
+    """Each line that is not blank, with its number from 1; at most one line is in memory.
+
+    Args:
+        source: of JSON lines.
+        default_type: of lines that name none.
+    """
+    number = 0
+    while raw := source.readline(LINE_MAX_BYTES + 1):
+        number += 1
+        if len(raw) > LINE_MAX_BYTES:
+            rest = raw
+            while rest and not rest.endswith(b"\n"):
+                rest = source.readline(LINE_MAX_BYTES)
+            yield number, BadLine(f"is longer than {LINE_MAX_BYTES} bytes")
+        elif raw.strip():
+            yield number, _line(raw, default_type)
 
 
 def sendable(type_name: str, data: bytes, message_id: object = None, time_text: object = None) -> Sendable:
@@ -91,16 +104,14 @@ def sendable(type_name: str, data: bytes, message_id: object = None, time_text: 
     return Sendable(entry.topic, entry.key(message), message.encode(), headers, identifier)
 
 
-def _line(raw: bytes) -> Line:
-    if len(raw) > LINE_MAX_BYTES:
-        return BadLine(f"is longer than {LINE_MAX_BYTES} bytes")
+def _line(raw: bytes, default_type: str | None) -> Line:
     try:
-        return _understood(_parsed(raw))
+        return _understood(_parsed(raw), default_type)
     except (UnknownType, InvalidMessage, ValueError) as error:
         return BadLine(str(error))
 
 
-def _understood(line: object) -> Line:
+def _understood(line: object, default_type: str | None) -> Line:
     if not isinstance(line, dict):
         raise ValueError('should be an object: {"type": ..., "data": {...}}')  # noqa: TRY004  bad data, not a bug
     if "wait" in line:
@@ -110,12 +121,13 @@ def _understood(line: object) -> Line:
     unknown = sorted(line.keys() - FIELDS)
     if unknown:
         raise ValueError(f"{unknown[0]!r} is no field of a line; there are type, data, id and time")
-    if not isinstance(line.get("type"), str):
-        raise ValueError("type is missing" if "type" not in line else "type should be text")
+    type_name = line.get("type", default_type)
+    if not isinstance(type_name, str):
+        raise ValueError("type is missing" if "type" not in line else "type should be text")  # noqa: TRY004  bad data
     if not isinstance(line.get("data"), dict):
-        raise ValueError("data is missing" if "data" not in line else "data should be an object")
+        raise ValueError("data is missing" if "data" not in line else "data should be an object")  # noqa: TRY004  ditto
     body = json.dumps(line["data"], ensure_ascii=False).encode("utf-8", "surrogatepass")
-    return sendable(line["type"], body, line.get("id"), line.get("time"))
+    return sendable(type_name, body, line.get("id"), line.get("time"))
 
 
 def _parsed(raw: bytes) -> Any:

@@ -17,7 +17,7 @@ from streams.cli.output import say
 from streams.cli.signals import leave_at_once
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from streams.app import Payday
     from streams.inspection.log_ends import LogEndsReader
@@ -46,7 +46,7 @@ async def serving(settings: Settings, parts: Sequence[str]) -> AsyncIterator[Pay
     async with open_broker(settings) as broker:
         payday: Payday | None = None
 
-        def database() -> Database:
+        async def database() -> Database:
             assert payday is not None, "nothing is published before the app has been wired"
             return payday.database
 
@@ -72,7 +72,7 @@ async def serving(settings: Settings, parts: Sequence[str]) -> AsyncIterator[Pay
 def pacer(
     settings: Settings,
     broker: LogEndsReader,
-    database: Callable[[], Database],
+    database: Callable[[], Awaitable[Database | None]],
     *,
     always: Sequence[str] = (),
     waits: bool,
@@ -82,7 +82,7 @@ def pacer(
     Args:
         settings: of this deployment.
         broker: asked where topics end.
-        database: called for the app's database when it is needed.
+        database: awaited for the app's database when it is needed; None while there is none.
         always: groups that count before they have made progress, full names.
         waits: for ever; otherwise readers that stall are an error.
     """

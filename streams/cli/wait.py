@@ -45,8 +45,10 @@ def wait(
         typer.echo(f"settled after {seconds:.1f} s")
 
 
-async def wait_until_settled(settings: Settings, timeout_seconds: float, groups: tuple[str, ...] = ()) -> None:
-    """Look until everything has settled, with a bar on a terminal.
+async def wait_until_settled(
+    settings: Settings, timeout_seconds: float, groups: tuple[str, ...] = (), *, quiet: bool = False
+) -> None:
+    """Look until everything has settled, with a bar on a terminal unless it is to be quiet.
 
     Raises:
         NotSettled: the time was up.
@@ -54,10 +56,8 @@ async def wait_until_settled(settings: Settings, timeout_seconds: float, groups:
     from streams.inspection.settled import SettledWatch
 
     async with open_database(settings) as database, open_broker(settings) as broker:
-        watch = SettledWatch(
-            database, broker, readings_of(settings), group_prefix=settings.group_prefix, groups=groups
-        )
-        with work_in_progress("settling") as show:
+        watch = SettledWatch(database, broker, readings_of(settings), group_prefix=settings.group_prefix, groups=groups)
+        with work_in_progress("settling", quiet=quiet) as show:
             most = 0
 
             def on_look(look: Look) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import TopicPartition
@@ -18,6 +19,7 @@ from streams.contract_kit.memory_log import PARTITIONS, MemoryConsumer, MemoryLo
 from streams.contract_kit.observed import Observed, without_prefix
 from streams.contract_kit.records import Emitted
 from streams.contract_kit.transport import NotSettled
+from streams.middleware.in_memory import without_kafka
 from streams.outbox.headers import unpack
 from streams.outbox.store import mark_sent, unsent_rows
 from streams.storage.database import Database
@@ -67,7 +69,6 @@ class _Reader:
             TopicPartition(topic, number) for topic in self.subscription.topics for number in range(PARTITIONS)
         ]
         await asyncio.to_thread(self.subscription.assignment.on_assign, self.consumer, partitions)
-        self._subscriber.schema()  # builds the call model as `start` does, which would also start a real consumer
 
     async def deliver(self) -> bool:
         """Hand over the next batch; whether there was one."""
@@ -91,6 +92,7 @@ class MemoryTransport:
         self._topic_prefix = topic_prefix
         self._strip_topic = without_prefix(topic_prefix)
         self._strip_group = without_prefix(group_prefix)
+        self._running = AsyncExitStack()
         self._log = MemoryLog()
         self._observed = Observed(payday.database, topic_prefix, group_prefix)
         self._emitted: list[Emitted] = []
@@ -108,6 +110,7 @@ class MemoryTransport:
         await asyncio.to_thread(shutil.copyfile, template, payday.database.path)
         transport = cls(payday, settings.topic_prefix, settings.group_prefix)
         await payday.intake.start()
+        await transport._running.enter_async_context(without_kafka(payday.broker))
         for reader in transport._readers:
             await reader.join()
         return transport
@@ -173,6 +176,7 @@ class MemoryTransport:
         await self._observed.write_rows(table, rows)
 
     async def close(self) -> None:
-        """Close what was opened; the broker never was."""
+        """Close in the order in which the app does."""
+        await self._running.aclose()
         await self._payday.intake.stop()
         await self._payday.database.close()

@@ -152,13 +152,19 @@ class LogEndsReader:
         forgetful = (metadata.cluster_id or "").startswith(MOCK_CLUSTER)
         return LogEnds(ends, self._foreign(ends, readings) if forgetful else frozenset())
 
-    def _foreign(self, ends: dict[tuple[str, int], End], readings: Sequence[Reading]) -> frozenset[tuple[str, str, int]]:
+    def _foreign(
+        self, ends: dict[tuple[str, int], End], readings: Sequence[Reading]
+    ) -> frozenset[tuple[str, str, int]]:
         foreign = set()
         for reading in readings:
-            wanted = [TopicPartition(*key) for key, end in ends.items() if key[0] in reading.topics and not end.is_empty]
+            wanted = [
+                TopicPartition(*key) for key, end in ends.items() if key[0] in reading.topics and not end.is_empty
+            ]
             if wanted:
                 committed = self._consumer(reading.group).committed(wanted, timeout=self._timeout_seconds)
-                foreign.update((reading.group, one.topic, one.partition) for one in committed if one.offset == NO_OFFSET)
+                foreign.update(
+                    (reading.group, one.topic, one.partition) for one in committed if one.offset == NO_OFFSET
+                )
         return frozenset(foreign)
 
     def _consumer(self, group: str) -> Consumer:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from streams.inspection.readings import load_positions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from streams.inspection.log_ends import LogEndsReader
-    from streams.inspection.readings import Reading
+    from streams.inspection.readings import Position, Reading
     from streams.storage.database import Database
 
 __all__ = ["ReaderPositions"]
@@ -20,7 +20,8 @@ class ReaderPositions:
     """Asks the broker where a topic ends, and the database where its readers stand.
 
     Args:
-        database: called for the app's database each time, so that this may be made before the app is.
+        database: awaited for the app's database each time, so that this may be made before the app is; None: there is none
+            yet, so that nobody has read anything.
         broker: of the app.
         readings: the app's groups.
         always: full names of groups that count even before they have made progress. A group counts in any case once it
@@ -29,7 +30,7 @@ class ReaderPositions:
 
     def __init__(
         self,
-        database: Callable[[], Database],
+        database: Callable[[], Awaitable[Database | None]],
         broker: LogEndsReader,
         readings: Sequence[Reading],
         always: Collection[str] = (),
@@ -56,8 +57,7 @@ class ReaderPositions:
         """
         interested = [reading for reading in self._readings if topic in reading.topics]
         foreign = (await self._broker.read([topic], interested)).foreign
-        async with self._database().read() as connection:
-            positions = await load_positions(connection)
+        positions = await self._load()
         counting = {position.group for position in positions} | self._always
         return [
             {
@@ -70,3 +70,10 @@ class ReaderPositions:
             for reading in interested
             if not counting or reading.group in counting
         ]
+
+    async def _load(self) -> tuple[Position, ...]:
+        database = await self._database()
+        if database is None:
+            return ()
+        async with database.read() as connection:
+            return await load_positions(connection)

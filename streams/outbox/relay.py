@@ -96,10 +96,11 @@ class Relay:
         backoff = Backoff(FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS)
         while True:
             self._woken.clear()
+            stopping = self._stopping  # as it was before the look: what was committed by then is to be published
             try:
                 rows = await self._fetch()
                 if not rows and publisher.loaded == 0:
-                    if self._stopping:
+                    if stopping:
                         return
                     await self._sleep(IDLE_POLL_SECONDS)
                     continue

@@ -33,9 +33,7 @@ async def test_a_task_is_assigned_when_it_is_created(contract: Scenario) -> None
     await contract.given(worker(ADA))
     command = await contract.when(create(T1))
     contract.then(TaskCreated(task_id=T1, title="[POP-1] - Repaint"), key=T1, because_of=command)
-    assigned = contract.then(
-        TaskAssigned, task_id=T1, worker_id=ADA, reason="created", key=T1, because_of=command
-    )
+    assigned = contract.then(TaskAssigned, task_id=T1, worker_id=ADA, reason="created", key=T1, because_of=command)
     contract.then_nothing_else()
     assert assigned.attributes["ce_source"] == "payday/tasks"
     assert assigned.topic == "tasks.events"

@@ -61,10 +61,25 @@ FAULTS = (
         ("tests/unit/middleware/test_offsets.py", "tests/integration/test_intake_on_broker.py"),
     ),
     Fault(
-        "inbox-outside-the-transaction",
+        "inbox-forgotten",
         "streams/intake/unit_of_work.py",
         "        await inbox.add_to_inbox(connection, subscription.group, handled, self.now_ms)\n",
         "",
+        UNIT_OF_WORK,
+    ),
+    Fault(
+        "inbox-outside-the-transaction",
+        "streams/intake/unit_of_work.py",
+        "        await inbox.add_to_inbox(connection, subscription.group, handled, self.now_ms)\n",
+        """
+        async def later() -> None:
+            async with subscription.database.write() as other:
+                await inbox.add_to_inbox(other, subscription.group, handled, self.now_ms)
+
+        import asyncio
+
+        self._after_commit.append(lambda: asyncio.get_running_loop().create_task(later()))
+""",
         UNIT_OF_WORK,
     ),
     Fault(

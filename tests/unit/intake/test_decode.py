@@ -112,6 +112,8 @@ def test_a_header_name_that_cannot_be_read_is_a_rejection_not_an_exception() -> 
 )
 def test_decoding_never_raises(value: bytes | None, headers: list[tuple[str, bytes | None]]) -> None:
     """Any bytes in any header and body end in a message, a rejection, or nothing to do."""
-    record = Record("t", 0, 0, 0, None, value, [("ce_id", b"1"), ("ce_source", b"s"), ("ce_type", b"note.v1"), *headers])
+    record = Record(
+        "t", 0, 0, 0, None, value, [("ce_id", b"1"), ("ce_source", b"s"), ("ce_type", b"note.v1"), *headers]
+    )
     decode(record, NoteCatalog(), ACCEPTS)
     assert (record.message is None) != (record.rejection is None) or record.type == "other.v1"

@@ -130,9 +130,13 @@ class TestParking:
 
     async def test_a_parked_record_keeps_its_original_bytes(self, database: Database) -> None:
         """Key, value and every header survive byte by byte, also what is not UTF-8 or missing."""
-        strange = note(0, value=b"\x00\xffjunk", key=b"\xfe\x00", headers=[("x", b"\xff\xfe"), ("n", None), ("x", b"2")])
+        strange = note(
+            0, value=b"\x00\xffjunk", key=b"\xfe\x00", headers=[("x", b"\xff\xfe"), ("n", None), ("x", b"2")]
+        )
         await take(subscription(database), [strange])
-        ((key, value, headers, timestamp),) = await rows(database, "SELECT key, value, headers, timestamp_ms FROM parked")
+        ((key, value, headers, timestamp),) = await rows(
+            database, "SELECT key, value, headers, timestamp_ms FROM parked"
+        )
         assert (key, value, timestamp) == (strange.key, strange.value, strange.timestamp_ms)
         assert unpack(headers) == strange.headers
         assert ("x", b"\xff\xfe") in unpack(headers)
@@ -249,7 +253,11 @@ class TestEmittedEvents:
         record = note(
             0,
             message_id="a",
-            headers=[("ce_time", b"2026-11-20T10:00:00Z"), ("ce_correlationid", b"first"), ("traceparent", b"00-1-2-01")],
+            headers=[
+                ("ce_time", b"2026-11-20T10:00:00Z"),
+                ("ce_correlationid", b"first"),
+                ("traceparent", b"00-1-2-01"),
+            ],
         )
         await take(subscription(database), [record], emit_each)
         ((packed,),) = await rows(database, "SELECT headers FROM outbox")

@@ -116,3 +116,26 @@ async def test_a_stop_is_bounded(database: Database, drain_seconds: float) -> No
     started = time.monotonic()
     await relay.stop(drain_seconds)
     assert time.monotonic() - started < drain_seconds + 1.0
+
+
+async def test_only_the_acknowledged_rows_are_marked(database: Database) -> None:
+    """A row whose acknowledgement is missing stays unsent although a later one has its own."""
+
+    class FirstIsSilent(NumberedProducer):
+        def poll(self, timeout: float) -> int:
+            silent = [one for one in self.pending if one[0] == 1]
+            self.pending = [one for one in self.pending if one[0] != 1]
+            answered = super().poll(timeout)
+            self.pending += silent
+            return answered
+
+    await emit(database, "a", "b", "c")
+    relay = Relay(database, FirstIsSilent)
+    relay.start()
+
+    async def two_marked() -> bool:
+        return await unsent(database) == 1
+
+    await until(two_marked)
+    assert await rows(database, "SELECT id FROM outbox WHERE sent_at_ms IS NULL") == [(1,)]
+    await relay.stop(0.0)

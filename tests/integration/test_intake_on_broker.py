@@ -1,0 +1,126 @@
+"""Intake over the real protocol: whatever goes wrong, every record has exactly one outcome and the offsets end up last."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from faststream import BaseMiddleware
+from sqlalchemy import text
+
+from tests.integration.notes_app import echo, notes_app
+from tests.kit import rows
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from streams.intake.batch import Batch
+    from streams.intake.unit_of_work import UnitOfWork
+
+
+async def test_every_record_has_one_outcome_and_the_offsets_follow(database_file: Path) -> None:
+    """Good, repeated and unreadable records: conserved in the database, and committed to the end in Kafka."""
+    async with notes_app(database_file) as app:
+        app.send(*(str(number) for number in range(100)), message_ids=[f"id-{n}" for n in range(100)])
+        app.send("50", b"\xff\xfejunk", b"", message_ids=["id-50", "x", "y"])
+        await app.until_taken()
+        expected = {"consumed": 103, "handled": 100, "duplicate": 1, "parked": 2, "lost": 0, "skipped": 0}
+        assert await app.counts() == expected
+
+        async def committed() -> bool:
+            return await asyncio.to_thread(app.committed) == 103
+
+        await app.until(committed)
+        assert await rows(app.database, "SELECT count(*) FROM outbox") == [(100,)]
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), KeyError("a wiring error")])
+async def test_an_error_that_escapes_once_loses_nothing(database_file: Path, error: BaseException) -> None:
+    """The batch is read again, also after a stray cancellation, which would end FastStream's consume loop."""
+    raised = []
+
+    async def fail_once(batch: Batch[Any], work: UnitOfWork) -> None:
+        if not raised:
+            raised.append(True)
+            raise error
+        await echo(batch, work)
+
+    async with notes_app(database_file, fail_once) as app:
+        app.send(*(str(number) for number in range(20)))
+        await app.until_taken()
+        app.send("later")
+        await app.until_taken()
+        counts = await app.counts()
+    assert (counts["handled"], counts["parked"]) == (21, 0)
+
+
+async def test_an_error_before_the_handler_loses_nothing(database_file: Path) -> None:
+    """A middleware further in that fails on receipt: FastStream swallows it, and the batch is read again."""
+    raised = []
+
+    class Broken(BaseMiddleware):  # type: ignore[type-arg]
+        async def on_receive(self) -> None:
+            if not raised:
+                raised.append(True)
+                raise RuntimeError("broken on receipt")
+
+    async with notes_app(database_file, middlewares=[Broken]) as app:
+        app.send(*(str(number) for number in range(20)))
+        await app.until_taken()
+        assert raised
+        assert (await app.counts())["handled"] == 20
+
+
+async def test_an_outage_of_the_database_parks_nothing(database_file: Path) -> None:
+    """While the database cannot be written to, intake waits; afterwards everything is handled once."""
+    async with notes_app(database_file) as app:
+        app.send("before")
+        await app.until_taken()
+        blocker = sqlite3.connect(database_file, isolation_level=None)
+        blocker.execute("BEGIN EXCLUSIVE")
+        app.send(*(str(number) for number in range(30)))
+
+        async def paused() -> bool:
+            return all(one.assignment.paused for one in app.intake.subscriptions)
+
+        await app.until(paused)
+        blocker.execute("ROLLBACK")
+        blocker.close()
+        await app.until_taken()
+        assert not await paused()
+        expected = {"consumed": 31, "handled": 31, "duplicate": 0, "parked": 0, "lost": 0, "skipped": 0}
+        assert await app.counts() == expected
+
+
+async def test_a_record_that_makes_the_save_fail_is_isolated(database_file: Path) -> None:
+    """The batch is redone in halves: the record at fault is parked, in its place, and all others go through."""
+
+    async def save(batch: Batch[Any], work: UnitOfWork) -> None:
+        for record in batch:
+            if record.message.text == "poison":
+                await work.connection.execute(text("INSERT INTO ledger_book (book_id) VALUES (1)"))
+        await echo(batch, work)
+
+    async with notes_app(database_file, save) as app:
+        app.send(*(str(number) for number in range(15)), key=b"a")
+        app.send("poison", "behind", key=b"b")
+        app.send(*(str(number) for number in range(15)), key=b"c")
+        await app.until_taken()
+        counts = await app.counts()
+        parked = await rows(app.database, "SELECT reason, error_type FROM parked ORDER BY id")
+    assert (counts["handled"], counts["parked"]) == (30, 2)
+    assert parked == [("failed", "IntegrityError"), ("behind", "Behind")]
+
+
+async def test_a_restart_goes_on_where_it_stood(database_file: Path) -> None:
+    """The same database with a broker that starts anew: positions of the old log do not hide the new records."""
+    async with notes_app(database_file) as app:
+        app.send("one", "two", message_ids=["a", "b"])
+        await app.until_taken()
+    async with notes_app(database_file) as app:
+        app.send("one", "three", message_ids=["a", "c"])
+        await app.until_taken(4)
+        counts = await app.counts()
+    assert (counts["handled"], counts["duplicate"], counts["skipped"]) == (3, 1, 0)
