@@ -77,7 +77,7 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
         yield database
 
 
-def open_broker(settings: Settings) -> LogEndsReader:
+def open_broker(settings: Settings, timeout_seconds: float = 5.0) -> LogEndsReader:
     """The broker, for looking. Connects at the first question.
 
     Raises:
@@ -85,7 +85,7 @@ def open_broker(settings: Settings) -> LogEndsReader:
     """
     from streams.inspection.log_ends import LogEndsReader
 
-    return LogEndsReader(settings.bootstrap_servers())
+    return LogEndsReader(settings.bootstrap_servers(), timeout_seconds)
 
 
 def readings_of(settings: Settings) -> tuple[Reading, ...]:

@@ -14,7 +14,7 @@ from pydantic_core import from_json, to_json
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Headers", "pack", "unpack"]
+__all__ = ["Headers", "pack", "pack_text", "unpack"]
 
 Headers = list[tuple[str, bytes | None]]
 """In the order in which they came; a name may repeat (Kafka allows both)."""
@@ -23,6 +23,11 @@ Headers = list[tuple[str, bytes | None]]
 def pack(headers: Iterable[tuple[str, str | bytes | None]]) -> bytes:
     """Headers as JSON bytes."""
     return to_json([(name, _packed(value)) for name, value in headers])
+
+
+def pack_text(headers: list[tuple[str, str]]) -> bytes:
+    """The same for headers that are all text, as ours are."""
+    return to_json(headers)
 
 
 def unpack(packed: bytes) -> Headers:

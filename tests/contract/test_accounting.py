@@ -368,9 +368,7 @@ async def test_what_comes_late_counts_for_the_earliest_open_period(contract: Sce
     for happened, counted in ((5, 2), (3, 2), (2, 2), (1, 1), (0, 0)):
         at = min(days_ago(happened), datetime.now(UTC))
         await contract.when(adjust(100 + happened), at=at)
-        contract.then(
-            TransactionApplied, amount_minor=100 + happened, business_date=at.date(), period=day(counted)
-        )
+        contract.then(TransactionApplied, amount_minor=100 + happened, business_date=at.date(), period=day(counted))
         contract.then_nothing_else()
 
 
@@ -411,7 +409,12 @@ async def test_an_event_from_the_future_is_parked(contract: Scenario, event: Mes
 
 async def test_worker_events_are_answered_by_nothing(contract: Scenario) -> None:
     """The slice takes note."""
-    for event in (worker(ADA), worker(ADA, "admin"), WorkerDeactivated(worker_id=ADA), WorkerDeactivated(worker_id=BOB)):
+    for event in (
+        worker(ADA),
+        worker(ADA, "admin"),
+        WorkerDeactivated(worker_id=ADA),
+        WorkerDeactivated(worker_id=BOB),
+    ):
         await contract.when(event)
         contract.then_nothing_else()
 
