@@ -185,7 +185,9 @@ def _broker_logger() -> logging.Logger:
 
 
 def _producer(settings: Settings) -> KafkaProducer:
-    producer: Any = Producer(producer_settings(settings.bootstrap_servers()))  # its stub spells out every option
+    producer: Any = Producer(  # its stub spells out every option
+        producer_settings(settings.bootstrap_servers()), logger=logging.getLogger("payday.librdkafka")
+    )
     return cast("KafkaProducer", producer)
 
 

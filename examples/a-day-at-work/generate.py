@@ -18,8 +18,10 @@ import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from streams.accounting.domain import price_of
 from streams.outbox.envelope import derived_id, format_time, parse_time
@@ -235,9 +237,10 @@ class Story:
         self._lines.extend(self.random.sample(messages, count))
 
     def new_id(self, time_ms: int) -> str:
-        """An id that the seed decides."""
+        """An id that the seed decides: a UUIDv7 whose random part is not random."""
         self.made_ids += 1
-        return derived_id(time_ms, "a-day-at-work", str(SEED), str(self.made_ids))
+        digits = sha256(f"{SEED}/{self.made_ids}".encode()).hexdigest()
+        return str(UUID(f"{time_ms:012x}7{digits[:3]}8{digits[3:18]}"))
 
     def title(self) -> str:
         """Most tasks carry a ticket number."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from zoneinfo import ZoneInfo
 
+    from contracts.fields import Role
     from contracts.message import Message
 
 __all__ = ["Company", "junk"]
@@ -93,10 +94,8 @@ class Company:
         self._open: deque[_Assignment] = deque()
         self._recent: deque[OutgoingMessage] = deque(maxlen=200)
         self._tickets = 0
-        self.people = {
-            role: [self._id() for _ in range(count)]
-            for role, count in (("worker", WORKERS), ("manager", MANAGERS), ("accountant", ACCOUNTANTS), ("admin", 1))
-        }
+        sizes: dict[Role, int] = {"worker": WORKERS, "manager": MANAGERS, "accountant": ACCOUNTANTS, "admin": 1}
+        self.people = {role: [self._id() for _ in range(size)] for role, size in sizes.items()}
 
     def open_the_doors(self) -> Iterator[OutgoingMessage]:
         """Everybody is registered."""
@@ -176,19 +175,21 @@ class Company:
 
 def junk(source: random.Random) -> OutgoingMessage:
     """A record that some broken sender left on a topic: unreadable, incomplete, or nonsense."""
-    good = [("ce_id", str(UUID(int=source.getrandbits(128), version=4))), ("ce_source", "elsewhere")]
+    good: list[tuple[str, str | bytes | None]] = [
+        ("ce_id", str(UUID(int=source.getrandbits(128), version=4))),
+        ("ce_source", "elsewhere"),
+    ]
     typed = [*good, ("ce_type", "tasks.create-task.v1")]
-    value, headers = source.choice(
-        [
-            (source.randbytes(20), typed),
-            (b"", typed),
-            (b'{"task_id": 7}', typed),
-            (b'{"task_id": "not-a-uuid", "title": "x"}', typed),
-            (b"{}", []),
-            (b"{}", [*typed, ("ce_subject", b"\xff\xfe")]),
-            (b'{"task_id": ', typed),
-        ]
-    )
+    choices: list[tuple[bytes, list[tuple[str, str | bytes | None]]]] = [
+        (source.randbytes(20), typed),
+        (b"", typed),
+        (b'{"task_id": 7}', typed),
+        (b'{"task_id": "not-a-uuid", "title": "x"}', typed),
+        (b"{}", []),
+        (b"{}", [*typed, ("ce_subject", b"\xff\xfe")]),
+        (b'{"task_id": ', typed),
+    ]
+    value, headers = source.choice(choices)
     key = str(UUID(int=source.getrandbits(128), version=4)).encode()
     topic = "tasks.commands"
     return OutgoingMessage(topic, key, lane_of(topic, key), value, pack(headers), "", "")

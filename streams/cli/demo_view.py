@@ -12,7 +12,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from streams.cli.demo import Counts
+    from streams.cli.demo_counts import Counts
 
 __all__ = ["DemoView"]
 

@@ -5,8 +5,8 @@
         ├── Refused     2: wrong use
         └── Failed      1: the check or the job failed
 
-Invariant: an exception that the lower layers raise for a person is explained here and nowhere else; anything that is not
-known here is a defect and says so.
+Invariant: an exception that the lower layers raise for a person is explained here and nowhere else; anything that is
+not known here is a defect and says so.
 """
 
 from __future__ import annotations

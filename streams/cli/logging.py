@@ -5,14 +5,21 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from typing import TYPE_CHECKING
 
 import structlog
+
+if TYPE_CHECKING:
+    from structlog.typing import Processor
 
 __all__ = ["configure_logging"]
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-CHATTY = ("aiosqlite", "asyncio", "alembic", "faststream", "payday.broker", "payday.librdkafka")
-"""Talk about every statement or every connection; heard at the level debug only."""
+CHATTY = ("aiosqlite", "asyncio", "alembic", "faststream", "payday.broker")
+"""Talk about every statement; below errors they are heard at the level debug only."""
+LIBRDKAFKA = ("faststream.confluent", "payday.librdkafka")
+"""Repeat dozens of times a second that a broker cannot be reached, or that one has stopped; the commands say that once,
+in their own words. Heard at the level debug only."""
 
 
 def configure_logging(level_name: str) -> None:
@@ -22,7 +29,7 @@ def configure_logging(level_name: str) -> None:
         level_name: `debug`, `info`, `warning` or `error`.
     """
     level = LEVELS[level_name]
-    shared = [
+    shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -47,6 +54,8 @@ def configure_logging(level_name: str) -> None:
             ],
         )
     )
+    if level > logging.DEBUG:
+        handler.addFilter(_is_our_own)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
@@ -54,3 +63,8 @@ def configure_logging(level_name: str) -> None:
         logging.getLogger(name).setLevel(level if level == logging.DEBUG else logging.ERROR)
     logging.captureWarnings(capture=True)
     warnings.simplefilter("default")
+
+
+def _is_our_own(record: logging.LogRecord) -> bool:
+    """Loggers of librdkafka's are not all in the hierarchy, so that their level cannot be set."""
+    return not record.name.startswith(LIBRDKAFKA) or record.levelno >= logging.CRITICAL

@@ -29,15 +29,15 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[obje
     from rich.markup import escape
     from rich.table import Table
 
-    rows = [list(row) for row in rows]
-    if not rows:
+    cells = [list(row) for row in rows]
+    if not cells:
         sys.stdout.write(f"{title}: {empty}\n")
         return
     table = Table(title=title, title_justify="left")
     for index, column in enumerate(columns):
-        numeric = all(isinstance(row[index], int | float) or row[index] is None for row in rows)
+        numeric = all(isinstance(row[index], int | float) or row[index] is None for row in cells)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
+    for row in cells:
         table.add_row(*("" if value is None else escape(_printable(str(value))) for value in row))
     wide = None if sys.stdout.isatty() else 200
     Console(file=sys.stdout, width=wide, soft_wrap=False).print(table)
@@ -65,7 +65,7 @@ def times(time_ms: int | None) -> str | None:
 def work_in_progress(
     title: str, total: int | None = None, *, quiet: bool = False
 ) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar on standard error, on a terminal only. Gives a function that takes what is done and, if known, the total."""
+    """A bar on standard error, on a terminal only. Gives a function that takes what is done and the total, if known."""
     if quiet or not sys.stderr.isatty():
         yield lambda _done, _total: None
         return

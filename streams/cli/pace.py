@@ -1,46 +1,44 @@
-"""The pace of writers to the embedded broker, put together from what the database and the broker say."""
+"""What holds writers back: nothing on a real Kafka, the readers' progress on the embedded broker."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from streams.embedded.pacing import STALL_SECONDS, Pacer
-from streams.inspection.log_ends import LogEndsReader
-from streams.inspection.readings import all_topics, app_readings, load_positions
+from streams.inspection.reader_positions import ReaderPositions
+from streams.inspection.readings import all_topics, app_readings
+from streams.outbox.relay import no_pace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
+    from streams.inspection.log_ends import LogEndsReader
+    from streams.outbox.relay import Pace
     from streams.settings import Settings
     from streams.storage.database import Database
 
-__all__ = ["embedded_pace"]
+__all__ = ["pace_of"]
 
 
-def embedded_pace(
-    settings: Settings, database: Database, ends: LogEndsReader, stall_seconds: float | None = STALL_SECONDS
-) -> Pacer:
-    """Hold a writer back by what this home's groups have read.
+def pace_of(
+    settings: Settings,
+    broker: LogEndsReader,
+    database: Callable[[], Awaitable[Database | None]],
+    *,
+    always: Sequence[str] = (),
+    stall_seconds: float | None = STALL_SECONDS,
+) -> Pace:
+    """How fast this deployment's topics may be written to.
 
     Args:
-        settings: name prefixes of topics and groups.
-        database: where the groups' progress is.
-        ends: asks the embedded broker.
-        stall_seconds: how long to wait for readers; None waits for ever.
+        settings: of this deployment.
+        broker: asked where topics end.
+        database: awaited for the app's database when it is needed; None while there is none.
+        always: groups that count before they have made progress, full names.
+        stall_seconds: readers that do not come on for so long are an error; None waits for ever.
     """
+    if not settings.uses_embedded_broker:
+        return no_pace
     readings = app_readings(settings.topic_prefix, settings.group_prefix)
-
-    async def log_ends(topic: str) -> Mapping[int, int]:
-        found = await ends.read([topic])
-        return {partition: end.high for (_topic, partition), end in found.ends.items()}
-
-    async def positions(topic: str) -> Sequence[Mapping[int, int]]:
-        async with database.read() as connection:
-            known = await load_positions(connection)
-        groups = [reading.group for reading in readings if topic in reading.topics]
-        return [
-            {one.partition: one.next_offset for one in known if (one.group, one.topic) == (group, topic)}
-            for group in groups
-        ]
-
-    return Pacer(log_ends, positions, all_topics(*readings), stall_seconds)
+    stand = ReaderPositions(database, broker, readings, always)
+    return Pacer(stand.log_ends, stand.positions, all_topics(*readings), stall_seconds)

@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
@@ -49,9 +50,10 @@ def send(
     ] = 30.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print {sent, stored, skipped, ids}.")] = False,
 ) -> None:
-    """Send one message, or a file of them, one JSON object a line:
+    r"""Send one message, or a file of them with one JSON object a line.
 
-    {"type": "tasks.create-task.v1", "data": {"task_id": ..., "title": ...}, "id": ..., "time": ...}
+    \b
+    {"type": "tasks.create-task.v1", "data": {...}, "id": "...", "time": "..."}
 
     id and time may be left out; with an id, sending the line again has no second effect. A line {"wait": "settled"}
     makes it go on only when everything before has had its effects.
@@ -104,11 +106,13 @@ class _Sender:
             NotSettled: a wait line took too long.
         """
         from streams.cli.delivery import Delivery
-        from streams.cli.serving import pacer
+        from streams.cli.pace import pace_of
+        from streams.embedded.pacing import STALL_SECONDS
 
         async with AsyncExitStack() as stack:
             broker = await stack.enter_async_context(open_broker(self._settings))
-            pace = pacer(self._settings, broker, lambda: self._late_database(stack), waits=False)
+            late = partial(self._late_database, stack)
+            pace = pace_of(self._settings, broker, late, stall_seconds=STALL_SECONDS)
             delivery = Delivery(
                 broker.bootstrap_servers, self._settings.topic_prefix, pace, self._deliver_within_seconds
             )

@@ -8,28 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from streams.cli.opening import open_broker, readings_of
+from streams.cli.opening import open_broker
 from streams.cli.output import say
+from streams.cli.pace import pace_of
 from streams.cli.signals import leave_at_once
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from streams.app import Payday
     from streams.inspection.log_ends import LogEndsReader
-    from streams.outbox.relay import Pace
     from streams.settings import Settings
     from streams.storage.database import Database
 
-__all__ = ["STOP_MAX_SECONDS", "pacer", "serving"]
+__all__ = ["STOP_MAX_SECONDS", "serving"]
 
 STOP_MAX_SECONDS = 18.0
 """A stop takes at most this long; what is not drained by then is in the database and goes on after the next start."""
-REACH_RETRY_SECONDS = 2.0
+BETWEEN_LOOKS_SECONDS = 5.0
 
 
 @asynccontextmanager
@@ -53,49 +52,22 @@ async def serving(settings: Settings, parts: Sequence[str]) -> AsyncIterator[Pay
         if settings.uses_embedded_broker:
             say(f"payday run: {LIMITS}")
         groups = [settings.group_prefix + part for part in parts]
-        payday = compose(settings, only=parts, pace=pacer(settings, broker, database, always=groups, waits=True))
+        payday = compose(
+            settings, only=parts, pace=pace_of(settings, broker, database, always=groups, stall_seconds=None)
+        )
         try:
             await _check_database(payday.database)
             await payday.app.start()
         except BaseException:
             await payday.database.close()
             raise
-        watching = asyncio.create_task(_tell_when_unreachable(broker), name="first-contact")
+        watching = asyncio.create_task(_tell_of_outages(broker), name="outages")
         try:
             yield payday
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
             await _stop(payday)
-
-
-def pacer(
-    settings: Settings,
-    broker: LogEndsReader,
-    database: Callable[[], Awaitable[Database | None]],
-    *,
-    always: Sequence[str] = (),
-    waits: bool,
-) -> Pace:
-    """What holds writers back: nothing on a real Kafka, the readers' progress on the embedded broker.
-
-    Args:
-        settings: of this deployment.
-        broker: asked where topics end.
-        database: awaited for the app's database when it is needed; None while there is none.
-        always: groups that count before they have made progress, full names.
-        waits: for ever; otherwise readers that stall are an error.
-    """
-    from streams.embedded.pacing import STALL_SECONDS, Pacer
-    from streams.inspection.reader_positions import ReaderPositions
-    from streams.inspection.readings import all_topics
-    from streams.outbox.relay import no_pace
-
-    if not settings.uses_embedded_broker:
-        return no_pace
-    readings = readings_of(settings)
-    stand = ReaderPositions(database, broker, readings, always)
-    return Pacer(stand.log_ends, stand.positions, all_topics(*readings), None if waits else STALL_SECONDS)
 
 
 async def _check_database(database: Database) -> None:
@@ -108,28 +80,27 @@ async def _check_database(database: Database) -> None:
         await database.probe_write()
 
 
-async def _tell_when_unreachable(broker: LogEndsReader) -> None:
+async def _tell_of_outages(broker: LogEndsReader) -> None:
+    """Say once that the broker is away and once that it is back: librdkafka says it dozens of times a second."""
     from streams.inspection.log_ends import BrokerUnreachable
 
-    told = False
+    away = False
     while True:
         try:
             await broker.read(())
         except BrokerUnreachable as error:
-            if not told:
+            if not away:
                 say(f"payday run: {error}; trying until it does")
-                told = True
-            await asyncio.sleep(REACH_RETRY_SECONDS)
+            away = True
         else:
-            if told:
-                say(f"payday run: Kafka at {broker.bootstrap_servers} answers now")
-            return
+            if away:
+                say(f"payday run: Kafka at {broker.bootstrap_servers} answers again")
+            away = False
+        await asyncio.sleep(BETWEEN_LOOKS_SECONDS)
 
 
 async def _stop(payday: Payday) -> None:
-    """Drain and stop. Connections that are closed from the other side meanwhile are no news."""
-    for name in ("payday.broker", "faststream", "faststream.confluent"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    """Drain and stop, within the bound."""
     try:
         await asyncio.wait_for(payday.app.stop(), STOP_MAX_SECONDS)
     except TimeoutError:

@@ -20,8 +20,8 @@ def status(
 ) -> None:
     """Show lag per group, and what was taken, parked, lost or is still unsent.
 
-    lag: records in Kafka that the group has yet to take. parked: set aside and not resolved, dead among them: those that
-    wait for you (payday dead-letters list). lost, skipped: gone before they were read; anything but 0 is an alarm.
+    lag: records in Kafka that the group has yet to take. parked: set aside and not resolved, dead among them: those
+    that wait for you (payday dead-letters list). lost, skipped: gone before they were read; anything but 0 is an alarm.
 
     Example: payday status --json
     """

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from contracts.message import Message
-    from streams.contract_kit.records import Emitted, ParkedRecord, Received, Sent
+    from streams.contract_kit.records import Emitted, ParkedRecord, Received
 
 __all__ = ["History"]
 
@@ -32,7 +32,7 @@ class History:
     """
 
     def __init__(self) -> None:
-        self.commands: list[Sent] = []
+        self.commands: list[Emitted] = []
         self.fresh: list[Received[Message]] = []
         self.claimed: list[Received[Message]] = []
         self.earlier: list[Received[Message]] = []
@@ -41,7 +41,7 @@ class History:
         self._names: dict[str, str] = {}
         self._parked_before: set[tuple[str, str, int, int]] = set()
 
-    def begin(self, commands: Iterable[Sent]) -> None:
+    def begin(self, commands: Iterable[Emitted]) -> None:
         """A new step of the test: what came before is past, claimed or not."""
         self.earlier += self.fresh
         self.fresh, self.claimed, self.parked = [], [], []

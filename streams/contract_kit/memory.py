@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Table
 
     from streams.app import Payday
-    from streams.contract_kit.records import Counts, ParkedRecord, Sent
+    from streams.contract_kit.records import Counts, ParkedRecord
     from streams.intake.subscription import Subscription
     from streams.settings import Settings
 
@@ -116,7 +116,7 @@ class MemoryTransport:
             await reader.join()
         return transport
 
-    async def send(self, records: Sequence[Sent]) -> None:
+    async def send(self, records: Sequence[Emitted]) -> None:
         """Append to the topics in memory."""
         for record in records:
             self._log.append(self._topic_prefix + record.topic, record.key, record.value, list(record.headers))

@@ -11,7 +11,7 @@ from contracts.message import Message
 from contracts.rejections import CommandRejected
 from streams.contract_kit.expectation import Expectation
 from streams.contract_kit.history import History
-from streams.contract_kit.records import Counts
+from streams.contract_kit.records import Counts, Sent
 from streams.contract_kit.report import ContractBroken, Difference, compared, describe_parked, listed
 from streams.contract_kit.sending import Envelope, raw_record, record_of
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Table
 
-    from streams.contract_kit.records import Emitted, ParkedRecord, Received, Sent
+    from streams.contract_kit.records import Emitted, ParkedRecord, Received
     from streams.contract_kit.transport import Transport
 
 __all__ = ["Scenario"]
@@ -92,14 +92,17 @@ class Scenario:
         await self._step([record])
         return record
 
-    async def when_together(self, *messages: Message, at: datetime | None = None) -> list[Sent]:
-        """Send several at once, so that they may be handled in one batch. Their topics may be read in any order."""
-        records = [record_of(message, Envelope(at=at)) for message in messages]
+    async def when_together(self, *messages: Message | Sent, at: datetime | None = None) -> list[Sent]:
+        """Send several at once, so that they may be handled in one batch. Their topics may be read in any order.
+
+        Among them may be records that `sending.raw_record` made.
+        """
+        records = [one if isinstance(one, Sent) else record_of(one, Envelope(at=at)) for one in messages]
         await self._step(records)
         return records
 
-    async def when_again(self, *records: Sent) -> None:
-        """Send records once more, byte for byte."""
+    async def when_again(self, *records: Emitted) -> None:
+        """Write records once more, byte for byte: a sender, or the service's own relay, that repeats itself."""
         await self._step(records)
 
     async def when_raw(
@@ -164,7 +167,7 @@ class Scenario:
         return cast("list[Received[M]]", found)
 
     def then_rejected(
-        self, reason_code: str, command: Sent | None = None, /, *, key: str | None = None
+        self, reason_code: str, command: Emitted | None = None, /, *, key: str | None = None
     ) -> Received[CommandRejected]:
         """A command was refused for this reason, in one event with the command's key.
 
@@ -183,7 +186,7 @@ class Scenario:
         return rejection
 
     def then_parked(
-        self, record: Sent | None = None, /, *, reason: str, by: str | None = None, state: str | None = None
+        self, record: Emitted | None = None, /, *, reason: str, by: str | None = None, state: str | None = None
     ) -> list[ParkedRecord]:
         """A record was set aside whole.
 
@@ -199,7 +202,7 @@ class Scenario:
             raise ContractBroken(f"nobody reads {record.topic}")
         return [self._claim_parked(record, group, reason, state) for group in groups]
 
-    def then_duplicate(self, record: Sent | None = None, /) -> None:
+    def then_duplicate(self, record: Emitted | None = None, /) -> None:
         """The only record of the last step was known already, and nothing came of it."""
         record = record or self._only_command()
         for group in self._transport.readers(record.topic):
@@ -238,7 +241,7 @@ class Scenario:
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
-    async def _step(self, records: Sequence[Sent]) -> None:
+    async def _step(self, records: Sequence[Emitted]) -> None:
         self._history.begin(records)
         self._counts_before = self._counts
         await self._transport.send(records)
@@ -258,18 +261,18 @@ class Scenario:
             taken = f", a duplicate by {', '.join(sorted(duplicates))}" if duplicates else ""
             raise ContractBroken(f"what is given should be accepted{taken}\n{history.account()}")
 
-    def _only_command(self) -> Sent:
+    def _only_command(self) -> Emitted:
         if len(self._history.commands) != 1:
             raise TypeError(f"say which of the {len(self._history.commands)} records of the last step is meant")
         return self._history.commands[0]
 
-    def _rejection_of(self, command: Sent) -> type[CommandRejected]:
+    def _rejection_of(self, command: Emitted) -> type[CommandRejected]:
         for contract in CommandRejected.__subclasses__():
             if contract.type_name.partition(".")[0] == command.type.partition(".")[0]:
                 return contract
         raise TypeError(f"{command.type} belongs to no context that rejects commands")
 
-    def _claim_parked(self, record: Sent, group: str, reason: str, state: str | None) -> ParkedRecord:
+    def _claim_parked(self, record: Emitted, group: str, reason: str, state: str | None) -> ParkedRecord:
         found = [one for one in self._history.parked if one.group == group and _is_same(one, record)]
         for one in found:
             if one.reason == reason and state in {None, one.state}:
@@ -286,7 +289,7 @@ def _has(message: Received[Message], contract: type[Message], fields: Mapping[st
     return isinstance(data, contract) and all(getattr(data, name) == value for name, value in fields.items())
 
 
-def _is_same(parked: ParkedRecord, sent: Sent) -> bool:
+def _is_same(parked: ParkedRecord, sent: Emitted) -> bool:
     """Whether a parked record is the one that was sent, byte by byte."""
     return (parked.topic, parked.key, parked.value, parked.headers) == (
         sent.topic,

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Table
 
-    from streams.contract_kit.records import Counts, Emitted, ParkedRecord, Sent
+    from streams.contract_kit.records import Counts, Emitted, ParkedRecord
 
 __all__ = ["NotSettled", "Transport"]
 
@@ -21,7 +21,7 @@ class NotSettled(Exception):
 class Transport(Protocol):
     """A running service, seen from outside. Topics and groups are without prefix."""
 
-    async def send(self, records: Sequence[Sent], /) -> None:
+    async def send(self, records: Sequence[Emitted], /) -> None:
         """Write records to their topics, in order within a topic and key."""
         ...
 

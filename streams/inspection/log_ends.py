@@ -155,7 +155,7 @@ class LogEndsReader:
     def _foreign(
         self, ends: dict[tuple[str, int], End], readings: Sequence[Reading]
     ) -> frozenset[tuple[str, str, int]]:
-        foreign = set()
+        foreign: set[tuple[str, str, int]] = set()
         for reading in readings:
             wanted = [
                 TopicPartition(*key) for key, end in ends.items() if key[0] in reading.topics and not end.is_empty

@@ -20,8 +20,8 @@ class ReaderPositions:
     """Asks the broker where a topic ends, and the database where its readers stand.
 
     Args:
-        database: awaited for the app's database each time, so that this may be made before the app is; None: there is none
-            yet, so that nobody has read anything.
+        database: awaited for the app's database each time, so that this may be made before the app is; None: there is
+            none yet, so that nobody has read anything.
         broker: of the app.
         readings: the app's groups.
         always: full names of groups that count even before they have made progress. A group counts in any case once it

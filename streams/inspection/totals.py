@@ -23,8 +23,8 @@ Count = Annotated[int, Field(ge=0)]
 class Totals(BaseModel):
     """`totals.json`: what is left out is not compared, down to the single reason and worker.
 
-    `rejected` counts rejected commands by reason code over all slices, `transactions` the workers' postings. All amounts
-    are minor units.
+    `rejected` counts rejected commands by reason code over all slices, `transactions` the workers' postings. All
+    amounts are minor units.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -61,8 +61,9 @@ async def load_totals(connection: AsyncConnection) -> Totals:
     )
     by_worker = {row[0]: row[1] for row in balances}
 
-    async def count(statement: Select[tuple[int]]) -> int:
-        return (await connection.execute(statement)).scalar_one()
+    async def count(statement: Select[int]) -> int:
+        found = (await connection.execute(statement)).one()
+        return int(found[0])
 
     tasks = select(func.count()).select_from(tasks_task)
     return Totals(

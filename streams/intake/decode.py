@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
+
+from pydantic_core import from_json
 
 from streams.intake.record import Reason, Rejection
 from streams.outbox.envelope import parse_time
@@ -21,6 +22,9 @@ ATTRIBUTE_MAX_CHARACTERS = 255
 """Of every CloudEvents attribute that is stored: the width of its column."""
 ERROR_MAX_CHARACTERS = 1000
 REQUIRED_ATTRIBUTES = ("ce_id", "ce_source", "ce_type")
+EARLIEST_MS = 946_771_200_000  # 2000-01-02T00:00:00Z
+LATEST_MS = 32_503_593_600_000  # 2999-12-31T00:00:00Z
+"""Between them every time zone's date has a year that dates and identifiers made from it can hold."""
 
 
 def decode_all(records: Iterable[Record], catalog: MessageCatalog, accepts: frozenset[str]) -> None:
@@ -90,6 +94,8 @@ def _attribute_problem(record: Record, catalog: MessageCatalog) -> str | None:
         record.time_ms = parse_time(time) if time is not None else max(record.timestamp_ms, 0)
     except (ValueError, OverflowError):
         return f"header ce_time is {time!r}; it should be RFC 3339 with an offset, like 2026-11-22T18:00:00Z"
+    if not EARLIEST_MS <= record.time_ms <= LATEST_MS:
+        return f"the message is dated {time or record.timestamp_ms}; it should be of the years 2000 to 2999"
     return _mode_problem(attributes)
 
 
@@ -105,9 +111,10 @@ def _mode_problem(attributes: dict[str, str]) -> str | None:
 
 
 def _is_json(value: bytes) -> bool:
+    """Whether this is JSON as RFC 8259 has it: UTF-8, without `NaN` (Python's own parser takes more)."""
     try:
-        json.loads(value)
-    except (ValueError, RecursionError):
+        from_json(value, allow_inf_nan=False)
+    except ValueError:
         return False
     return True
 

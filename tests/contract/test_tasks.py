@@ -226,9 +226,9 @@ async def test_two_reassignments_are_two_draws(contract: Scenario) -> None:
     first, second = await contract.when_together(
         ReassignOpenTasks(requested_by=MIA), ReassignOpenTasks(requested_by=MIA)
     )
-    contract.then(TaskAssigned, task_id=T1, because_of=first)
-    contract.then(TaskAssigned, task_id=T1, because_of=second)
+    assigned = contract.then_each(TaskAssigned, task_id=T1, reason="reassigned", times=2)
     contract.then_nothing_else()
+    assert {one.cause_id for one in assigned} == {first.id, second.id}
 
 
 @pytest.mark.parametrize("role", ["worker", "accountant"])

@@ -1,4 +1,4 @@
-"""Intake over the real protocol: whatever goes wrong, every record has exactly one outcome and the offsets end up last."""
+"""Intake over the real protocol: whatever goes wrong, every record has one outcome and offsets come last."""
 
 from __future__ import annotations
 

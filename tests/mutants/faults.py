@@ -142,8 +142,8 @@ FAULTS = (
     Fault(
         "marked-before-acknowledged",
         "streams/outbox/producer.py",
-        "            else:\n                self._in_flight += 1\n",
-        "            else:\n                self._in_flight += 1\n                self._step.acknowledged.append(row.id)\n",
+        "                self._in_flight += 1\n",
+        "                self._in_flight += 1\n                self._step.acknowledged.append(row.id)\n",
         RELAY,
     ),
     Fault(
@@ -199,7 +199,8 @@ FAULTS = (
         "reassigned-without-a-charge",
         "streams/accounting/domain.py",
         "    yield from post(state, posting, cause, rules.calendar)\n\n\ndef task_completed",
-        '    if event.reason == "created":\n        yield from post(state, posting, cause, rules.calendar)\n\n\ndef task_completed',
+        '    if event.reason == "created":\n'
+        "        yield from post(state, posting, cause, rules.calendar)\n\n\ndef task_completed",
         CONTRACTS,
     ),
 )

@@ -1,0 +1,183 @@
+"""Real processes for tests: the command line as a user runs it, in a home of its own.
+
+Invariant: whatever was started is ended when its home is left, each by its own process id, and every wait has a bound.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).parent.parent.parent
+PAYDAY = Path(sys.executable).parent / "payday"
+LOOK_SECONDS = 0.02
+STOP_SECONDS = 25.0
+SHOWN_CHARACTERS = 4000
+
+
+class ProcessTrouble(AssertionError):
+    """A process did not do what it was started for; the text has what it said."""
+
+
+class RunningProcess:
+    """A process whose output goes to files, so that it never waits for a reader.
+
+    Args:
+        name: for messages.
+        command: what is run, from the root of the repository.
+        environment: all of it.
+        directory: where the output goes.
+    """
+
+    def __init__(self, name: str, command: list[str], environment: dict[str, str], directory: Path) -> None:
+        self.name = name
+        self._output = directory / f"{name}.out"
+        self._errors = directory / f"{name}.err"
+        with self._output.open("wb") as output, self._errors.open("wb") as errors:
+            self._process = subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=errors
+            )
+
+    @property
+    def output(self) -> str:
+        """Its standard output so far."""
+        return self._output.read_text()
+
+    @property
+    def errors(self) -> str:
+        """Its standard error so far."""
+        return self._errors.read_text()
+
+    @property
+    def said(self) -> str:
+        """The end of all it has said, for a failure's message."""
+        return f"--- {self.name}\n{self.output[-SHOWN_CHARACTERS:]}{self.errors[-SHOWN_CHARACTERS:]}"
+
+    @property
+    def runs(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    def wait_for_first_line(self, timeout_seconds: float) -> str:
+        """The first line of standard output.
+
+        Raises:
+            ProcessTrouble: it ended, or said nothing in time.
+        """
+        wait_until(lambda: "\n" in self.output or not self.runs, timeout_seconds, lambda: self.said)
+        if "\n" not in self.output:
+            raise ProcessTrouble(f"it ended with {self._process.returncode}\n{self.said}")
+        return self.output.partition("\n")[0]
+
+    def wait(self, timeout_seconds: float) -> int:
+        """Its exit code.
+
+        Raises:
+            ProcessTrouble: it did not end in time.
+        """
+        try:
+            return self._process.wait(timeout_seconds)
+        except subprocess.TimeoutExpired:
+            raise ProcessTrouble(f"still running after {timeout_seconds:g} s\n{self.said}") from None
+
+    def kill(self) -> None:
+        """SIGKILL: no chance to finish anything."""
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM; its exit code. What does not end in time is killed."""
+        if self.runs:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        return self._process.returncode
+
+
+class Home:
+    """A PAYDAY_HOME and the processes that run in it. Leaving it ends them, the youngest first.
+
+    Args:
+        directory: an empty one.
+        settings: `PAYDAY_*` variables; those of the environment are not inherited.
+    """
+
+    def __init__(self, directory: Path, **settings: str) -> None:
+        self.directory = directory
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PAYDAY_")}
+        self.environment = inherited | {"PAYDAY_HOME": str(directory), **settings}
+        self._started: list[RunningProcess] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        for process in reversed(self._started):
+            process.stop()
+        for process in self._started:
+            sys.stderr.write(process.said)  # pytest shows it where a test has failed
+
+    def start(self, *arguments: str) -> RunningProcess:
+        """Start `payday` with these arguments in the background."""
+        name = f"{len(self._started):02}-{arguments[0]}"
+        process = RunningProcess(name, [str(PAYDAY), *arguments], self.environment, self.directory)
+        self._started.append(process)
+        return process
+
+    def start_broker(self) -> str:
+        """`payday broker`; its address."""
+        return self.start("broker").wait_for_first_line(30)
+
+    def start_app(self, timeout_seconds: float = 60) -> RunningProcess:
+        """`payday run`, once it is ready."""
+        app = self.start("run")
+        line = app.wait_for_first_line(timeout_seconds)
+        assert line == "ready", app.said
+        return app
+
+    def run(self, *arguments: str, timeout_seconds: float = 60) -> str:
+        """`payday` with these arguments to its end; its standard output.
+
+        Raises:
+            ProcessTrouble: it did not exit with 0, or not in time.
+        """
+        process = self.start(*arguments)
+        code = process.wait(timeout_seconds)
+        if code != 0:
+            raise ProcessTrouble(f"payday {' '.join(arguments)} exited with {code}\n{process.said}")
+        return process.output
+
+    def run_json(self, *arguments: str, timeout_seconds: float = 60) -> Any:
+        """As `run`; what it printed, read as JSON."""
+        return json.loads(self.run(*arguments, "--json", timeout_seconds=timeout_seconds))
+
+    def query(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Look into the SQLite file beside the running app, without being able to change it."""
+        with closing(sqlite3.connect(f"file:{self.directory / 'payday.db'}?mode=ro", uri=True, timeout=5)) as database:
+            return database.execute(sql, parameters).fetchall()
+
+
+def wait_until(condition: Callable[[], bool], timeout_seconds: float, described: Callable[[], str]) -> None:
+    """Look every few milliseconds until a condition holds.
+
+    Raises:
+        ProcessTrouble: it did not in time; `described` says how things stand.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    while not condition():
+        if time.monotonic() >= deadline:
+            raise ProcessTrouble(f"not within {timeout_seconds:g} s\n{described()}")
+        time.sleep(LOOK_SECONDS)
