@@ -20,7 +20,7 @@ from streams.settings import load_settings
 if TYPE_CHECKING:
     from streams.middleware.telemetry import DeliveryReport
 
-LOOK_SECONDS = 0.02
+LOOK_SECONDS = 0.05
 
 
 class FirstCommand:

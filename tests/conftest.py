@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +15,6 @@ from streams.storage.migrate import upgrade
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
 assert ALL_METADATA, "importing the app registers every table"
 
@@ -36,7 +36,7 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def database_file(migrated_file: Path, tmp_path: Path) -> Path:
     """A fresh SQLite file with every table."""
-    return shutil.copy(migrated_file, tmp_path / "payday.db")
+    return Path(shutil.copy(migrated_file, tmp_path / "payday.db"))
 
 
 @pytest.fixture

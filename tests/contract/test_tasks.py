@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from contracts.tasks import CompleteTask, CreateTask, ReassignOpenTasks, TaskAssigned, TaskCompleted, TaskCreated
+from contracts.tasks import (
+    CompleteTask,
+    CreateTask,
+    ReassignOpenTasks,
+    TaskAssigned,
+    TaskCommandRejected,
+    TaskCompleted,
+    TaskCreated,
+)
 from contracts.workers import WorkerDeactivated
 from tests.contract.cast import ACE, ADA, BOB, CYD, MIA, NOBODY, T1, T2, T3, ahead, numbered, worker
 
@@ -258,6 +266,28 @@ async def test_a_change_of_role_counts_at_once(contract: Scenario) -> None:
     await contract.given(worker(CYD, "worker"))
     await contract.when(ReassignOpenTasks(requested_by=CYD))
     contract.then_rejected("not-allowed")
+    contract.then_nothing_else()
+
+
+@pytest.mark.memory_only("it needs records of two topics in one batch, in this order")
+async def test_who_can_be_assigned_changes_within_a_batch(contract: Scenario) -> None:
+    """Joining, leaving and other roles count for a task later in the same batch."""
+    await contract.when_together(
+        create(T1),
+        worker(MIA, "manager"),
+        worker(ACE, "accountant"),
+        worker(CYD, "admin"),
+        worker(BOB),
+        worker(ADA),
+        WorkerDeactivated(worker_id=BOB),
+        *(create(numbered("11111112", number)) for number in range(20)),
+        WorkerDeactivated(worker_id=ADA),
+        create(T2),
+    )
+    rejected = contract.then_each(TaskCommandRejected, reason_code="no-active-worker", times=2)
+    assert [one.key for one in rejected] == [T1.encode(), T2.encode()]
+    contract.then_each(TaskCreated, times=20)
+    contract.then_each(TaskAssigned, worker_id=ADA, times=20)
     contract.then_nothing_else()
 
 

@@ -54,7 +54,11 @@ class NotesApp:
         for number, body in enumerate(bodies):
             message_id = message_ids[number] if message_ids else str(uuid4())
             value = body if isinstance(body, bytes) else json.dumps({"text": body}).encode()
-            headers = [("ce_id", message_id), ("ce_source", "test"), ("ce_type", "note.v1")]
+            headers: list[tuple[str, str | bytes | None]] = [
+                ("ce_id", message_id),
+                ("ce_source", "test"),
+                ("ce_type", "note.v1"),
+            ]
             self._producer.produce(TOPIC, key=key, value=value, headers=headers)
             self.sent += 1
         assert self._producer.flush(10) == 0

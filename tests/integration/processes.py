@@ -38,15 +38,20 @@ class RunningProcess:
         command: what is run, from the root of the repository.
         environment: all of it.
         directory: where the output goes.
+        given: what it reads on standard input.
     """
 
-    def __init__(self, name: str, command: list[str], environment: dict[str, str], directory: Path) -> None:
+    def __init__(
+        self, name: str, command: list[str], environment: dict[str, str], directory: Path, given: bytes = b""
+    ) -> None:
         self.name = name
         self._output = directory / f"{name}.out"
         self._errors = directory / f"{name}.err"
-        with self._output.open("wb") as output, self._errors.open("wb") as errors:
+        standard_input = directory / f"{name}.in"
+        standard_input.write_bytes(given)
+        with standard_input.open("rb") as source, self._output.open("wb") as output, self._errors.open("wb") as errors:
             self._process = subprocess.Popen(
-                command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=errors
+                command, cwd=ROOT, env=environment, stdin=source, stdout=output, stderr=errors
             )
 
     @property
@@ -130,10 +135,10 @@ class Home:
         for process in self._started:
             sys.stderr.write(process.said)  # pytest shows it where a test has failed
 
-    def start(self, *arguments: str) -> RunningProcess:
-        """Start `payday` with these arguments in the background."""
+    def start(self, *arguments: str, given: bytes = b"") -> RunningProcess:
+        """Start `payday` with these arguments in the background, `given` on its standard input."""
         name = f"{len(self._started):02}-{arguments[0]}"
-        process = RunningProcess(name, [str(PAYDAY), *arguments], self.environment, self.directory)
+        process = RunningProcess(name, [str(PAYDAY), *arguments], self.environment, self.directory, given)
         self._started.append(process)
         return process
 
@@ -148,13 +153,13 @@ class Home:
         assert line == "ready", app.said
         return app
 
-    def run(self, *arguments: str, timeout_seconds: float = 60) -> str:
+    def run(self, *arguments: str, timeout_seconds: float = 60, given: bytes = b"") -> str:
         """`payday` with these arguments to its end; its standard output.
 
         Raises:
             ProcessTrouble: it did not exit with 0, or not in time.
         """
-        process = self.start(*arguments)
+        process = self.start(*arguments, given=given)
         code = process.wait(timeout_seconds)
         if code != 0:
             raise ProcessTrouble(f"payday {' '.join(arguments)} exited with {code}\n{process.said}")

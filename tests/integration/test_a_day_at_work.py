@@ -32,9 +32,14 @@ def home(tmp_path: Path) -> Iterator[Home]:
         yield home
 
 
+def whole_day() -> bytes:
+    """Every part, one after the other."""
+    return b"".join(part.read_bytes() for part in PARTS)
+
+
 def messages() -> list[dict[str, Any]]:
     """Every message of the day, in order."""
-    lines = [json.loads(line) for part in PARTS for line in part.read_text().splitlines()]
+    lines = [json.loads(line) for line in whole_day().splitlines()]
     return [line for line in lines if "type" in line]
 
 
@@ -48,8 +53,7 @@ def records_per_group() -> Counter[str]:
 
 
 def send_the_day(home: Home) -> None:
-    for part in PARTS:
-        home.run("send", "--file", str(part), timeout_seconds=90)
+    home.run("send", "--file", "-", timeout_seconds=90, given=whole_day())
     home.run("wait", "--settled")
 
 
@@ -183,13 +187,11 @@ def test_the_day_comes_to_the_foreseen_totals_and_sending_it_again_changes_nothi
     assert app.stop() == 0, app.said
 
 
-def test_killing_the_app_in_the_middle_of_the_work_changes_no_total(home: Home, tmp_path: Path) -> None:
+def test_killing_the_app_in_the_middle_of_the_work_changes_no_total(home: Home) -> None:
     """Three times SIGKILL while records are being handled and events published: nothing is lost, nothing doubled."""
-    day = tmp_path / "day.jsonl"
-    day.write_text("".join(part.read_text() for part in PARTS))
     home.start_broker()
     app = home.start_app()
-    sending = home.start("send", "--file", str(day), "--timeout", "80", "--deliver-within", "80")
+    sending = home.start("send", "--file", "-", "--timeout", "80", "--deliver-within", "80", given=whole_day())
     expected = sum(records_per_group().values()) + sum(
         TOTALS[name] for name in ("tasks_created", "assignments", "tasks_completed")
     )

@@ -39,7 +39,7 @@ async def test_every_record_has_one_outcome_and_the_offsets_follow(database_file
 @pytest.mark.parametrize("error", [asyncio.CancelledError(), KeyError("a wiring error")])
 async def test_an_error_that_escapes_once_loses_nothing(database_file: Path, error: BaseException) -> None:
     """The batch is read again, also after a stray cancellation, which would end FastStream's consume loop."""
-    raised = []
+    raised: list[bool] = []
 
     async def fail_once(batch: Batch[Any], work: UnitOfWork) -> None:
         if not raised:
@@ -58,9 +58,9 @@ async def test_an_error_that_escapes_once_loses_nothing(database_file: Path, err
 
 async def test_an_error_before_the_handler_loses_nothing(database_file: Path) -> None:
     """A middleware further in that fails on receipt: FastStream swallows it, and the batch is read again."""
-    raised = []
+    raised: list[bool] = []
 
-    class Broken(BaseMiddleware):  # type: ignore[type-arg]
+    class Broken(BaseMiddleware):
         async def on_receive(self) -> None:
             if not raised:
                 raised.append(True)
