@@ -101,6 +101,7 @@ class Child:
         self._process = subprocess.Popen(
             [sys.executable, "-m", *arguments],
             cwd=ROOT,
+            env={name: value for name, value in os.environ.items() if not name.startswith("PAYDAY_")},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

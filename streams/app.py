@@ -9,17 +9,25 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
 
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
 from faststream import FastStream
 from faststream.confluent import KafkaBroker
 
+from contracts.catalog import CATALOG
+from otel.metrics import Metrics
 from streams import accounting, tasks
 from streams.accounting import domain as accounting_domain
 from streams.accounting import handlers as accounting_handlers
 from streams.accounting import tables as accounting_tables
 from streams.catalog import ContractCatalog
+from streams.http.actuator import actuator
+from streams.http.health import Component, Health
+from streams.http.sampler import Sampler
+from streams.http.server import HttpServer
 from streams.intake import tables as intake_tables
 from streams.intake.subscription import Limits
 from streams.ledger import tables as ledger_tables
@@ -40,7 +48,6 @@ from streams.tasks.reassignment import Reassigner
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from streams.middleware.telemetry import IntakeObserver
     from streams.outbox.producer import KafkaProducer
     from streams.outbox.relay import Pace
 
@@ -68,6 +75,10 @@ class Payday:
     intake: Intake
     relay: Relay
     reassigner: Reassigner
+    metrics: Metrics
+    sampler: Sampler
+    health: Health
+    http: HttpServer | None
 
 
 class _Servers:
@@ -85,7 +96,6 @@ def compose(
     *,
     only: Iterable[str] = PARTS,
     pace: Pace = no_pace,
-    observer: IntakeObserver | None = None,
     make_producer: Callable[[], KafkaProducer] | None = None,
 ) -> Payday:
     """Wire an app.
@@ -94,21 +104,27 @@ def compose(
         settings: read once.
         only: which of `PARTS` this process runs.
         pace: holds the relay back where the broker forgets what is not read.
-        observer: told of every delivery.
         make_producer: what the relay publishes with; by default confluent-kafka's producer.
     """
     parts = frozenset(only)
     database = Database(settings.database)
     catalog = ContractCatalog()
     limits = Limits(max_records=settings.max_records)
-    relay = Relay(database, make_producer or partial(_producer, settings), pace)
+    metrics = Metrics(
+        {
+            settings.group_prefix + group: _prefixed(settings, SUBSCRIPTIONS[group])
+            for group in SUBSCRIPTIONS.keys() & parts
+        },
+        _prefixed(settings, sorted({entry.topic for entry in CATALOG if entry.source})) if "relay" in parts else (),
+    )
+    relay = Relay(database, make_producer or partial(_producer, settings), pace, metrics)
     intake = Intake(
         database,
         catalog,
         wake_relay=relay.wake,
         topic_prefix=settings.topic_prefix,
         group_prefix=settings.group_prefix,
-        observer=observer,
+        observer=metrics,
         limits=limits,
     )
     secret = settings.secret_bytes()
@@ -126,7 +142,25 @@ def compose(
         broker.include_router(tasks_handlers.router(intake, task_rules, reassigner.wake))
     if "accounting" in parts:
         broker.include_router(accounting_handlers.router(intake, accounting_domain.Rules(secret, calendar)))
-    payday = Payday(FastStream(broker, logger=None), broker, database, intake, relay, reassigner)
+    sampler = Sampler(database, partial(_probe_broker, settings), intake.subscriptions)
+    metrics.watch(sampler.snapshot)
+    health = _health(parts, sampler, intake, relay, reassigner)
+    http = None
+    if settings.http_port is not None:
+        info = {"app": {"name": "payday", "version": version("payday")}, "parts": sorted(parts)}
+        http = HttpServer(actuator(health, info, metrics.text), settings.http_host, settings.http_port)
+    payday = Payday(
+        FastStream(broker, logger=None),
+        broker,
+        database,
+        intake,
+        relay,
+        reassigner,
+        metrics,
+        sampler,
+        health,
+        http,
+    )
     _add_life_cycle(payday, parts, settings.drain_seconds)
     return payday
 
@@ -137,9 +171,12 @@ def create_app(settings: Settings | None = None) -> FastStream:
 
 
 def _add_life_cycle(payday: Payday, parts: frozenset[str], drain_seconds: float) -> None:
-    """Order of start: database, consumers, workers. Order of stop: workers that emit, consumers, relay, database."""
+    """Order of start: HTTP, database, consumers, workers. Order of stop: what emits, consumers, relay, the rest."""
 
     async def open_database() -> None:
+        if payday.http is not None:
+            payday.http.start()
+        payday.sampler.start()
         await prepare(payday.database)
         await payday.intake.start()
 
@@ -155,12 +192,48 @@ def _add_life_cycle(payday: Payday, parts: frozenset[str], drain_seconds: float)
     async def close() -> None:
         await payday.intake.stop()
         await payday.relay.stop(drain_seconds)
+        await payday.sampler.stop()
+        if payday.http is not None:
+            await payday.http.stop()
         await payday.database.close()
+        payday.metrics.close()
 
     payday.app.on_startup(open_database)
     payday.app.after_startup(start_workers)
     payday.app.on_shutdown(stop_workers)
     payday.app.after_shutdown(close)
+
+
+def _prefixed(settings: Settings, names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(settings.topic_prefix + name for name in names)
+
+
+def _health(parts: frozenset[str], sampler: Sampler, intake: Intake, relay: Relay, reassigner: Reassigner) -> Health:
+    """Which workers this process is to run, and how its groups do."""
+    workers: dict[str, Callable[[], bool]] = {}
+    if "relay" in parts:
+        workers["relay"] = lambda: relay.running
+    if "tasks" in parts:
+        workers["reassigner"] = lambda: reassigner.running
+
+    def groups() -> dict[str, Component]:
+        return {
+            one.group: Component.of(
+                one.assignment.joined and not one.assignment.paused,
+                joined=one.assignment.joined,
+                paused=one.assignment.paused,
+                lag=sum(one.lag().values()),
+            )
+            for one in intake.subscriptions
+        }
+
+    return Health(sampler.snapshot, workers, groups)
+
+
+def _probe_broker(settings: Settings, timeout_seconds: float) -> None:
+    """Ask Kafka for its metadata over a connection of its own, so that no consumer waits for the answer."""
+    client = AdminClient({"bootstrap.servers": settings.bootstrap_servers(), "log_level": 0})
+    client.list_topics(timeout=timeout_seconds)
 
 
 class _ExpectedNotices(logging.Filter):

@@ -63,6 +63,12 @@ class Settings(BaseSettings):
     """Records in one batch, and so in one transaction."""
     drain_seconds: Annotated[float, Field(ge=0, le=600)] = 10.0
     """How long a stop waits for the outbox to be published."""
+    http_host: str = "127.0.0.1"
+    """The address on which health and metrics are served."""
+    http_port: Annotated[int, Field(ge=0, le=PORT_MAX)] | None = None
+    """The port on which health and metrics are served; unset: no HTTP, 0: a free one, which is printed."""
+    http_token: SecretStr | None = None
+    """What requests that change something must carry; unset: they are refused."""
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
     """From which level on the log is written to standard error."""
 

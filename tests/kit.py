@@ -33,7 +33,7 @@ class Note:
 
 
 class NoteCatalog:
-    """Knows one type."""
+    """Knows one type in two versions, and another one."""
 
     def describe(self, message: Note) -> Description:
         return Description("note.v1", "notes.events", message.key.encode(), "notes")
@@ -42,7 +42,7 @@ class NoteCatalog:
         return json.dumps({"text": message.text}).encode()
 
     def decoder(self, type_name: str) -> Callable[[bytes], Note] | None:
-        return {"note.v1": read_note, "other.v1": read_note}.get(type_name)
+        return {"note.v1": read_note, "note.v2": read_note, "other.v1": read_note}.get(type_name)
 
     def id_problem(self, _message_id: str) -> str | None:
         return None
@@ -107,7 +107,9 @@ class FakeConsumer:
             for p in partitions
         ]
 
-    def get_watermark_offsets(self, partition: TopicPartition, timeout: float) -> tuple[int, int]:
+    def get_watermark_offsets(
+        self, partition: TopicPartition, timeout: float = 0.0, *, cached: bool = False
+    ) -> tuple[int, int]:
         return self.low, 1_000_000
 
     def pause(self, partitions: list[TopicPartition]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,11 +17,15 @@ from streams.cli.output import say
 from streams.cli.signals import StopSignals, leave_cleanly_when_stopped
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from streams.settings import Settings
 
 __all__ = ["broker"]
 
 LOOK_TIMEOUT_SECONDS = 2.0
+LOCK_FILE = "broker.lock"
+ADVICE = "use that one, or give another --home"
 
 
 def broker(
@@ -43,21 +49,37 @@ async def _serve(settings: Settings) -> None:
     from contracts.catalog import topics
     from streams.embedded.broker import LIMITS, EmbeddedBroker
 
-    _refuse_a_second_one(settings)
     stop = StopSignals()
-    try:
-        embedded = EmbeddedBroker([settings.topic_prefix + topic for topic in topics()], settings.embedded_address_file)
-    except OSError as error:
-        raise Failed(f"the address cannot be written to {settings.embedded_address_file}: {error.strerror}") from error
-    with embedded:
+    names = [settings.topic_prefix + topic for topic in topics()]
+    with _only_one(settings), EmbeddedBroker(names, settings.embedded_address_file) as embedded:
         sys.stdout.write(embedded.address + "\n")
         sys.stdout.flush()
         say(f"payday broker: {LIMITS}")
         await stop.wait()
 
 
-def _refuse_a_second_one(settings: Settings) -> None:
-    """Two brokers in one home would leave the app talking to the one and `send` to the other."""
+@contextmanager
+def _only_one(settings: Settings) -> Iterator[None]:
+    """Two brokers in one home would leave the app talking to the one and `send` to the other.
+
+    A lock decides between two that start at once; it ends with the process, however that ends.
+    """
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True)
+        lock = (settings.home / LOCK_FILE).open("w")
+    except OSError as error:
+        raise Failed(f"the home {settings.home} cannot be written to: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Failed(f"a broker of this home ({settings.home}) runs already: {ADVICE}") from None
+        _refuse_beside(settings)
+        yield
+
+
+def _refuse_beside(settings: Settings) -> None:
+    """Brokers that other programs embed take no lock, but they answer."""
     from confluent_kafka import KafkaException
 
     from streams.inspection.log_ends import quiet_consumer
@@ -75,6 +97,4 @@ def _refuse_a_second_one(settings: Settings) -> None:
         return
     finally:
         consumer.close()
-    raise Failed(
-        f"a broker of this home ({settings.home}) runs at {address} already: use that one, or give another --home"
-    )
+    raise Failed(f"a broker of this home ({settings.home}) runs at {address} already: {ADVICE}")

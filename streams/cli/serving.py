@@ -15,6 +15,7 @@ from streams.cli.opening import open_broker
 from streams.cli.output import say
 from streams.cli.pace import pace_of
 from streams.cli.signals import leave_at_once
+from streams.settings import BrokerUnknown
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -61,7 +62,7 @@ async def serving(settings: Settings, parts: Sequence[str]) -> AsyncIterator[Pay
         except BaseException:
             await payday.database.close()
             raise
-        watching = asyncio.create_task(_tell_of_outages(broker), name="outages")
+        watching = asyncio.create_task(_tell_of_outages(settings, broker), name="outages")
         try:
             yield payday
         finally:
@@ -80,7 +81,7 @@ async def _check_database(database: Database) -> None:
         await database.probe_write()
 
 
-async def _tell_of_outages(broker: LogEndsReader) -> None:
+async def _tell_of_outages(settings: Settings, broker: LogEndsReader) -> None:
     """Say once that the broker is away and once that it is back: librdkafka says it dozens of times a second."""
     from streams.inspection.log_ends import BrokerUnreachable
 
@@ -92,11 +93,23 @@ async def _tell_of_outages(broker: LogEndsReader) -> None:
             if not away:
                 say(f"payday run: {error}; trying until it does")
             away = True
+            moved_to = _new_address(settings, broker.bootstrap_servers)
+            if moved_to is not None:
+                say(f"payday run: the embedded broker of this home is at {moved_to} now: restart this")
+                return
         else:
             if away:
                 say(f"payday run: Kafka at {broker.bootstrap_servers} answers again")
             away = False
         await asyncio.sleep(BETWEEN_LOOKS_SECONDS)
+
+
+def _new_address(settings: Settings, known: str) -> str | None:
+    """Where this home's embedded broker is by now, if it was started anew: it gets another port each time."""
+    with contextlib.suppress(BrokerUnknown):
+        address = settings.bootstrap_servers()
+        return address if address != known else None
+    return None
 
 
 async def _stop(payday: Payday) -> None:

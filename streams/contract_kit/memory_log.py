@@ -130,7 +130,9 @@ class MemoryConsumer:
             for one in partitions
         ]
 
-    def get_watermark_offsets(self, partition: TopicPartition, timeout: float) -> tuple[int, int]:  # noqa: ARG002  Kafka's
+    def get_watermark_offsets(
+        self, partition: TopicPartition, timeout: float = 0.0, *, cached: bool = False  # noqa: ARG002  Kafka's
+    ) -> tuple[int, int]:
         return (0, self._log.end((partition.topic, partition.partition)))
 
     def pause(self, partitions: Iterable[TopicPartition], /) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from streams.inspection.readings import Position, Reading
 
-__all__ = ["BrokerUnreachable", "End", "LogEnds", "LogEndsReader", "quiet_consumer"]
+__all__ = ["BrokerUnreachable", "End", "LogEnds", "LogEndsReader", "LogEndsSource", "quiet_consumer"]
 
 TIMEOUT_SECONDS = 5.0
 MOCK_CLUSTER = "mockCluster"
@@ -75,6 +75,14 @@ class LogEnds:
                 if end.high > start:
                     left[key] = end.high - start
         return left
+
+
+class LogEndsSource(Protocol):
+    """Something that knows where topics begin and end: a broker."""
+
+    async def read(self, topics: Sequence[str], readings: Sequence[Reading] = (), /) -> LogEnds:
+        """See `LogEndsReader.read`."""
+        ...
 
 
 def quiet_consumer(bootstrap_servers: str, group: str, **options: object) -> Consumer:

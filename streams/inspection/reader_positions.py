@@ -9,7 +9,7 @@ from streams.inspection.readings import load_positions
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
-    from streams.inspection.log_ends import LogEndsReader
+    from streams.inspection.log_ends import LogEndsSource
     from streams.inspection.readings import Position, Reading
     from streams.storage.database import Database
 
@@ -31,7 +31,7 @@ class ReaderPositions:
     def __init__(
         self,
         database: Callable[[], Awaitable[Database | None]],
-        broker: LogEndsReader,
+        broker: LogEndsSource,
         readings: Sequence[Reading],
         always: Collection[str] = (),
     ) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
-from streams.inspection.log_ends import BrokerUnreachable, LogEnds, LogEndsReader
+from streams.inspection.log_ends import BrokerUnreachable, LogEnds, LogEndsSource
 from streams.inspection.readings import all_topics, choose, load_positions
 from streams.intake.tables import parked
 from streams.outbox.store import backlog
@@ -95,7 +95,7 @@ class SettledWatch:
     def __init__(
         self,
         database: Database,
-        broker: LogEndsReader,
+        broker: LogEndsSource,
         readings: Sequence[Reading],
         *,
         group_prefix: str = "",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from streams.inspection.log_ends import LogEndsReader
+    from streams.inspection.log_ends import LogEndsSource
     from streams.storage.database import Database
 
 __all__ = ["outbox_status", "status"]
@@ -24,7 +24,7 @@ __all__ = ["outbox_status", "status"]
 COUNTS = ("consumed", "handled", "duplicate", "parked", "discarded", "lost", "skipped")
 
 
-async def status(database: Database, broker: LogEndsReader, readings: Sequence[Reading]) -> dict[str, Any]:
+async def status(database: Database, broker: LogEndsSource, readings: Sequence[Reading]) -> dict[str, Any]:
     """What `payday status --json` prints (INTERFACES: Command line).
 
     Raises:

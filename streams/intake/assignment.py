@@ -35,7 +35,9 @@ class KafkaConsumer(Protocol):
     def incremental_assign(self, partitions: list[TopicPartition], /) -> None: ...
     def assignment(self) -> list[TopicPartition]: ...
     def committed(self, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]: ...
-    def get_watermark_offsets(self, partition: TopicPartition, timeout: float) -> tuple[int, int]: ...
+    def get_watermark_offsets(
+        self, partition: TopicPartition, timeout: float = ..., *, cached: bool = ...
+    ) -> tuple[int, int] | None: ...
     def pause(self, partitions: list[TopicPartition], /) -> None: ...
     def resume(self, partitions: list[TopicPartition], /) -> None: ...
     def seek(self, partition: TopicPartition, /) -> None: ...
@@ -128,10 +130,22 @@ class Assignment:
     async def low_watermark(self, key: PartitionKey) -> int:
         """The first offset that the partition still holds."""
         assert self._consumer is not None, "records come from an assigned consumer"
-        low, _high = await asyncio.to_thread(
+        watermarks = await asyncio.to_thread(
             self._consumer.get_watermark_offsets, TopicPartition(*key), WATERMARK_TIMEOUT_SECONDS
         )
-        return low
+        if watermarks is None:
+            raise TimeoutError(f"Kafka did not say within {WATERMARK_TIMEOUT_SECONDS:g} s where {key} begins")
+        return watermarks[0]
+
+    def known_end(self, key: PartitionKey) -> int | None:
+        """Where the partition ended when records were last fetched, without asking anybody; None if not known."""
+        if self._consumer is None:
+            return None
+        try:
+            watermarks = self._consumer.get_watermark_offsets(TopicPartition(*key), cached=True)
+        except (KafkaException, RuntimeError):  # closed meanwhile
+            return None
+        return watermarks[1] if watermarks is not None and watermarks[1] >= 0 else None
 
     def seek(self, offsets: Mapping[PartitionKey, int]) -> None:
         """Go back (or on) so that these are the next offsets to be read."""

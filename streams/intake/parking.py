@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import exists, select, true, tuple_
+from sqlalchemy import case, exists, func, select, true, tuple_
 
 from streams.intake.record import Reason
 from streams.intake.tables import parked
@@ -22,11 +22,22 @@ if TYPE_CHECKING:
 
     from streams.intake.record import Record, Rejection
 
-__all__ = ["DEAD", "RETRYING", "HeldKeys", "already_parked", "load_held_keys", "park"]
+__all__ = [
+    "DEAD",
+    "RETRYING",
+    "HeldKeys",
+    "already_parked",
+    "load_held_keys",
+    "park",
+    "parked_counts",
+    "parked_identity",
+]
 
 RETRYING = "retrying"
 DEAD = "dead"
-"""The stored states of an unresolved row. That a row is `blocked` shows in its reason `behind`, not in its state."""
+"""The stored states of an unresolved row."""
+BLOCKED = "blocked"
+"""How a row is shown that waits behind an earlier one; stored is its reason `behind`, not this."""
 
 COLUMNS = (
     "group_name",
@@ -83,6 +94,18 @@ async def already_parked(connection: AsyncConnection, group: str, records: Itera
         )
     )
     return {tuple(row) for row in rows}
+
+
+async def parked_counts(connection: AsyncConnection) -> dict[tuple[str, str], int]:
+    """Unresolved records by group and state as shown: `retrying`, `blocked` or `dead`."""
+    blocked = parked.c.reason == Reason.BEHIND.value
+    shown = case((blocked, BLOCKED), else_=parked.c.state).label("shown")
+    rows = await connection.execute(
+        select(parked.c.group_name, shown, func.count())
+        .where(parked.c.resolved_at_ms.is_(None))
+        .group_by(parked.c.group_name, shown)
+    )
+    return {(group, state): count for group, state, count in rows}
 
 
 def parked_identity(record: Record) -> ParkedIdentity:

@@ -132,6 +132,15 @@ class Subscription:
         async with self.database.read() as connection:
             return await load_positions(connection, self.group, keys)
 
+    def lag(self) -> dict[str, int]:
+        """Records of the partitions of this process that are still to be read, by topic, as far as it is known."""
+        lags = dict.fromkeys(self.topics, 0)
+        for (topic, partition), position in list(self._known.items()):
+            end = self.assignment.known_end((topic, partition))
+            if end is not None and position.next_offset is not None:
+                lags[topic] = lags.get(topic, 0) + max(0, end - position.next_offset)
+        return lags
+
     # --- gaps ---------------------------------------------------------------------------------------------------
 
     async def check_gaps(

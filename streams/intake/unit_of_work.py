@@ -146,8 +146,8 @@ class UnitOfWork:
         earlier = seen.get(identity)
         fingerprint = (record.attributes["ce_type"], record.body_hash)
         if earlier is not None:
-            if earlier[0] == fingerprint[0] and earlier[1] != fingerprint[1]:
-                text = f"another {earlier[0]} with the id {identity[1]} and another body was handled before"
+            if earlier != fingerprint and not _is_other_version(earlier[0], fingerprint[0]):
+                text = f"{earlier[0]} with the id {identity[1]} was handled before, and this is not the same message"
                 self._park(record, Rejection(Reason.ID_CONFLICT, text, "IdConflict"))
             else:
                 self._duplicates.append(record)
@@ -238,3 +238,9 @@ class UnitOfWork:
             self._moved[key] = await save_advance(
                 self.connection, subscription.group, key, subscription.known(key), advances[key], self.now_ms
             )
+
+
+def _is_other_version(type_name: str, other: str) -> bool:
+    """Whether two types are versions of one (`.v` and a number at the end), so that one id names one fact in both."""
+    (name, _, version), (other_name, _, other_version) = type_name.rpartition(".v"), other.rpartition(".v")
+    return name == other_name and version != other_version and version.isdigit() and other_version.isdigit()

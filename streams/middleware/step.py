@@ -9,14 +9,14 @@ from faststream import BaseMiddleware
 from streams.middleware.message import IntakeMessage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from faststream import ContextRepo
     from faststream.message import StreamMessage
 
     from streams.intake.subscription import Subscription
 
-__all__ = ["CallNext", "Step", "Subscriptions"]
-
-CallNext = "Callable[[StreamMessage[Any]], Awaitable[Any]]"
+__all__ = ["Step", "Subscriptions"]
 
 
 class Subscriptions:
@@ -43,7 +43,7 @@ class Subscriptions:
         names = tuple(getattr(subscriber, "topic_names", ()))
         return self._by_name.get((getattr(subscriber, "group_id", None) or "", names))
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Subscription]:
         return iter(self._by_name.values())
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from dataclasses import dataclass
+from collections import Counter, deque
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from streams.outbox.headers import unpack
@@ -63,6 +63,8 @@ class Step:
 
     acknowledged: list[int]
     refused: list[Refusal]
+    published: Counter[str] = field(default_factory=Counter)
+    """How many were acknowledged, by topic."""
 
 
 Key = tuple[str, bytes]
@@ -155,6 +157,7 @@ class KeyedPublisher:
             return
         self._loaded.discard(row.id)
         self._step.acknowledged.append(row.id)
+        self._step.published[row.topic] += 1
         if row.key is not None:
             key = (row.topic, row.key)
             queue = self._waiting[key]

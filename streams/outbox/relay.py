@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -18,13 +19,13 @@ from streams.outbox.store import mark_sent, unsent_rows
 from streams.resilience.backoff import Backoff
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from streams.outbox.producer import KafkaProducer, Step
     from streams.outbox.store import UnsentRow
     from streams.storage.database import Database
 
-__all__ = ["Pace", "Relay", "no_pace"]
+__all__ = ["Pace", "Relay", "RelayObserver", "no_pace"]
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +45,18 @@ class Pace(Protocol):
         ...
 
 
+class RelayObserver(Protocol):
+    """Frees the relay from any one telemetry library. Must be quick and must not raise."""
+
+    def published(self, counts: Mapping[str, int], /) -> None:
+        """So many events per topic were acknowledged and marked."""
+        ...
+
+    def refused(self, counts: Mapping[str, int], /) -> None:
+        """So many events per topic were not acknowledged."""
+        ...
+
+
 class _NoPace:
     async def before_writing(self, _sizes: Sequence[tuple[str, int]], /) -> None:
         return
@@ -59,12 +72,20 @@ class Relay:
         database: holds the outbox.
         make_producer: called when the relay starts, so that the broker's address is looked up only then.
         pace: see `Pace`.
+        observer: told of what was and was not acknowledged.
     """
 
-    def __init__(self, database: Database, make_producer: Callable[[], KafkaProducer], pace: Pace = no_pace) -> None:
+    def __init__(
+        self,
+        database: Database,
+        make_producer: Callable[[], KafkaProducer],
+        pace: Pace = no_pace,
+        observer: RelayObserver | None = None,
+    ) -> None:
         self._database = database
         self._make_producer = make_producer
         self._pace = pace
+        self._observer = observer
         self._woken = asyncio.Event()
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
@@ -73,6 +94,11 @@ class Relay:
     def wake(self) -> None:
         """Something was committed: look now."""
         self._woken.set()
+
+    @property
+    def running(self) -> bool:
+        """Whether the background task is alive."""
+        return self._task is not None and not self._task.done()
 
     def start(self) -> None:
         """Begin to publish, until `stop`."""
@@ -125,6 +151,11 @@ class Relay:
         step = await asyncio.to_thread(publisher.step, rows, STEP_SECONDS)
         if step.acknowledged:
             await self._mark(step.acknowledged)
+        if self._observer is not None:
+            if step.published:
+                self._observer.published(step.published)
+            if step.refused:
+                self._observer.refused(Counter(refusal.row.topic for refusal in step.refused))
         return step
 
     async def _mark(self, ids: Sequence[int]) -> None:

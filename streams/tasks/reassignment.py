@@ -70,6 +70,11 @@ class Reassigner:
         """A reassignment was accepted: look now."""
         self._woken.set()
 
+    @property
+    def running(self) -> bool:
+        """Whether the background task is alive."""
+        return self._task is not None and not self._task.done()
+
     def start(self) -> None:
         """Work in the background until `stop`."""
         self._task = asyncio.get_running_loop().create_task(self._run(), name="reassigner")

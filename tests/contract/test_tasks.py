@@ -397,6 +397,17 @@ async def test_the_same_id_with_another_body_is_parked(contract: Scenario) -> No
     contract.then_nothing_else()
 
 
+async def test_the_same_id_with_another_type_is_parked(contract: Scenario) -> None:
+    """A sender that numbers each kind of command by itself must not lose any of them in silence."""
+    await contract.given(worker(ADA))
+    first = await contract.when(create(T1))
+    contract.then(TaskCreated, task_id=T1)
+    contract.then(TaskAssigned, task_id=T1)
+    await contract.when(CompleteTask(task_id=T1, worker_id=ADA), id=first.id)
+    contract.then_parked(reason="id-conflict", state="dead")
+    contract.then_nothing_else()
+
+
 async def test_the_same_id_of_another_source_is_another_message(contract: Scenario) -> None:
     """CloudEvents promises that source and id together are unique."""
     await contract.given(worker(ADA))

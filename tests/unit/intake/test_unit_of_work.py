@@ -88,11 +88,19 @@ class TestInbox:
         assert await rows(database, COUNTS) == [(3, 2, 0, 1, 0, 0, 0, 3)]
 
     async def test_another_version_of_the_same_fact_is_a_duplicate(self, database: Database) -> None:
-        """An id that was handled under another type says the same thing in another version."""
+        """An id that was handled under another version of its type says the same thing again, in other words."""
+        subscribed = subscription(database, accepts=["note.v1", "note.v2"])
+        await take(subscribed, [note(0, "one", message_id="a")])
+        await take(subscribed, [note(1, "two", message_id="a", type_name="note.v2")])
+        assert await rows(database, COUNTS) == [(2, 1, 1, 0, 0, 0, 0, 2)]
+
+    async def test_an_id_under_another_type_is_a_conflict(self, database: Database) -> None:
+        """Two kinds of messages cannot be one fact: the second is kept for a person to look at."""
         subscribed = subscription(database, accepts=["note.v1", "other.v1"])
         await take(subscribed, [note(0, "one", message_id="a")])
-        await take(subscribed, [note(1, "two", message_id="a", type_name="other.v1")])
-        assert await rows(database, COUNTS) == [(2, 1, 1, 0, 0, 0, 0, 2)]
+        await take(subscribed, [note(1, "one", message_id="a", type_name="other.v1")])
+        assert await rows(database, "SELECT reason, state, holds_key FROM parked") == [("id-conflict", "dead", 0)]
+        assert await rows(database, COUNTS) == [(2, 1, 0, 1, 0, 0, 0, 2)]
 
     async def test_a_type_that_the_group_does_not_handle_counts_as_handled(self, database: Database) -> None:
         """A catalogued type outside `accepts` is taken without its body being read."""

@@ -1,0 +1,1 @@
+"""HTTP beside the streams: health and metrics, answered from what was sampled in the background."""
