@@ -22,6 +22,7 @@ KNOWN = {
     "streams.storage.errors.StorageError": FAILED,
     "streams.inspection.log_ends.BrokerUnreachable": FAILED,
     "streams.inspection.readings.UnknownGroup": WRONG_USE,
+    "streams.http.server.PortInUse": FAILED,
     "streams.inspection.settled.NotSettled": FAILED,
     "streams.embedded.pacing.ReadersStalled": FAILED,
     "contracts.catalog.UnknownType": WRONG_USE,

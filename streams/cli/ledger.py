@@ -17,7 +17,7 @@ __all__ = ["ledger"]
 
 
 def ledger(
-    worker_id: Annotated[str, typer.Argument(help="The worker's id, a UUID.")],
+    worker_id: Annotated[str, typer.Argument(metavar="WORKER_ID", help="The worker's id, a UUID.")],
     as_json: Annotated[
         bool, typer.Option("--json", help="Print {worker_id, balance_minor, currency, entries}.")
     ] = False,

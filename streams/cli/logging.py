@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import warnings
 from typing import TYPE_CHECKING
 
 import structlog
@@ -62,7 +61,6 @@ def configure_logging(level_name: str) -> None:
     for name in CHATTY:
         logging.getLogger(name).setLevel(level if level == logging.DEBUG else logging.ERROR)
     logging.captureWarnings(capture=True)
-    warnings.simplefilter("default")
 
 
 def _is_our_own(record: logging.LogRecord) -> bool:

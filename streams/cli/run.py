@@ -10,6 +10,7 @@ import typer
 
 from streams.cli.errors import Refused
 from streams.cli.opening import load
+from streams.cli.output import say
 from streams.cli.signals import StopSignals, leave_cleanly_when_stopped
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ async def _run(settings: Settings, only: str) -> None:
         while not payday.intake.joined and not stop.asked:
             await stop.wait(JOIN_POLL_SECONDS)
         if not stop.asked:
+            if payday.http is not None:
+                say(f"payday run: health and metrics at {payday.http.url}/actuator")
             sys.stdout.write("ready\n")
             sys.stdout.flush()
         await stop.wait()

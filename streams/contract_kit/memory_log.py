@@ -131,7 +131,11 @@ class MemoryConsumer:
         ]
 
     def get_watermark_offsets(
-        self, partition: TopicPartition, timeout: float = 0.0, *, cached: bool = False  # noqa: ARG002  Kafka's
+        self,
+        partition: TopicPartition,
+        timeout: float = 0.0,
+        *,
+        cached: bool = False,  # noqa: ARG002  Kafka's
     ) -> tuple[int, int]:
         return (0, self._log.end((partition.topic, partition.partition)))
 

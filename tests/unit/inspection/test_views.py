@@ -95,8 +95,8 @@ async def test_parked_records_are_filtered(books: Path, database: Database) -> N
         connection.commit()
 
     async def offsets(**wanted: Any) -> list[int]:
-        async with database.read() as connection:
-            return [row["offset"] for row in await list_parked(connection, ParkedFilter(**wanted))]
+        async with database.read() as reading:
+            return [row["offset"] for row in await list_parked(reading, ParkedFilter(**wanted))]
 
     assert await offsets() == [7, 8, 9]
     assert await offsets(state="dead") == [7]
@@ -106,10 +106,10 @@ async def test_parked_records_are_filtered(books: Path, database: Database) -> N
     assert await offsets(key="other") == [8, 9]
     assert await offsets(reason="invalid", group="payday.tasks", topic="tasks.commands", type="t.v1") == [7]
     assert await offsets(topic="tasks.events") == []
-    async with database.read() as connection:
-        causes = await by_cause(connection, ParkedFilter())
+    async with database.read() as reading:
+        causes = await by_cause(reading, ParkedFilter())
         assert [(one["reason"], one["count"]) for one in causes] == [("invalid", 1), ("failed", 1), ("behind", 1)]
-        found = await list_parked(connection, ParkedFilter(state="resolved"))
+        found = await list_parked(reading, ParkedFilter(state="resolved"))
         assert found[0]["key"] == {"base64": "/w=="}
 
 
