@@ -38,6 +38,10 @@ class ContractCatalog:
         except UnknownType:
             return None
 
+    def topic_of(self, type_name: str) -> str:
+        """The topic that a type travels on."""
+        return entry_for(type_name).topic
+
     def id_problem(self, message_id: str) -> str | None:
         """Ids are UUIDs: answers to a command carry its id in a field of that type."""
         return None if UUID.fullmatch(message_id) else "should be a UUID in lower case with hyphens"

@@ -44,6 +44,9 @@ class NoteCatalog:
     def decoder(self, type_name: str) -> Callable[[bytes], Note] | None:
         return {"note.v1": read_note, "note.v2": read_note, "other.v1": read_note}.get(type_name)
 
+    def topic_of(self, _type_name: str) -> str:
+        return TOPIC
+
     def id_problem(self, _message_id: str) -> str | None:
         return None
 

@@ -70,6 +70,8 @@ def explain(error: BaseException) -> Explanation:
         if name in KNOWN:
             advice = "".join(ADVICE.get(name, "") for name in names)
             return Explanation(f"{error}{advice}", KNOWN[name])
+    if isinstance(error, OSError) and error.filename is not None:
+        return Explanation(f"{error.filename}: {error.strerror}", FAILED)
     first_line = (str(error).splitlines() or [""])[0][:500]
     return Explanation(
         f"this should not happen: {type(error).__name__}: {first_line} (the same with --debug shows where)", FAILED

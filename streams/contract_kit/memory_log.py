@@ -133,7 +133,7 @@ class MemoryConsumer:
     def get_watermark_offsets(
         self,
         partition: TopicPartition,
-        timeout: float = 0.0,
+        timeout: float = 0.0,  # noqa: ARG002  Kafka's
         *,
         cached: bool = False,  # noqa: ARG002  Kafka's
     ) -> tuple[int, int]:

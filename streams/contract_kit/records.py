@@ -7,12 +7,14 @@ groups carry no prefix.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from contracts.message import Message
 from streams.outbox.envelope import parse_time
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from streams.outbox.headers import Headers
 
 __all__ = ["Counts", "Emitted", "ParkedRecord", "Received", "Sent"]
@@ -87,6 +89,12 @@ class Received(Emitted, Generic[M]):
     data: M
     position: int
 
+    def has(self, contract: type[Message], fields: Mapping[str, Any]) -> bool:
+        """Whether it is of a type and has these values."""
+        return isinstance(self.data, contract) and all(
+            getattr(self.data, name) == value for name, value in fields.items()
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ParkedRecord:
@@ -107,6 +115,11 @@ class ParkedRecord:
     def place(self) -> tuple[str, str, int, int]:
         """What tells it apart from every other."""
         return (self.group, self.topic, self.partition, self.offset)
+
+    def is_whole(self, record: Emitted) -> bool:
+        """Whether it is this record, byte by byte."""
+        kept = (self.topic, self.key, self.value, self.headers)
+        return kept == (record.topic, record.key, record.value, record.headers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ class Scenario:
     def earlier(self, contract: type[M], /, **fields: Any) -> Received[M]:
         """The last message of a type that the service emitted before the last step, or in it."""
         for message in reversed((*self._history.earlier, *self._history.fresh)):
-            if _has(message, contract, fields):
+            if message.has(contract, fields):
                 return cast("Received[M]", message)
         raise ContractBroken(f"no {contract.type_name} with {fields} was emitted earlier")
 
@@ -157,7 +157,7 @@ class Scenario:
         Raises:
             ContractBroken: another number was.
         """
-        found = [one for one in self._history.unclaimed if _has(one, expected, fields)]
+        found = [one for one in self._history.unclaimed if one.has(expected, fields)]
         if len(found) != times:
             raise ContractBroken(
                 f"{expected.type_name} with {fields} was emitted {len(found)} times, expected {times}\n"
@@ -229,7 +229,7 @@ class Scenario:
     def everything(self, contract: type[M], /, **fields: Any) -> list[Received[M]]:
         """Every message of a type that the service has emitted in this test, in order; asks for none of them."""
         every = (*self._history.earlier, *self._history.fresh)
-        return [cast("Received[M]", message) for message in every if _has(message, contract, fields)]
+        return [cast("Received[M]", message) for message in every if message.has(contract, fields)]
 
     # --- for the fixture --------------------------------------------------------------------------------------------
 
@@ -273,7 +273,7 @@ class Scenario:
         raise TypeError(f"{command.type} belongs to no context that rejects commands")
 
     def _claim_parked(self, record: Emitted, group: str, reason: str, state: str | None) -> ParkedRecord:
-        found = [one for one in self._history.parked if one.group == group and _is_same(one, record)]
+        found = [one for one in self._history.parked if one.group == group and one.is_whole(record)]
         for one in found:
             if one.reason == reason and state in {None, one.state}:
                 self._history.parked.remove(one)
@@ -281,22 +281,6 @@ class Scenario:
         wanted = f"{group} has not parked {record.type or 'the record'} of {record.topic} as {reason}"
         instead = listed("the same record", [describe_parked(one) for one in found])
         raise ContractBroken(f"{wanted}{f' ({state})' if state else ''}\n{instead}\n{self._history.account()}")
-
-
-def _has(message: Received[Message], contract: type[Message], fields: Mapping[str, Any]) -> bool:
-    """Whether a message is of a type and has these values."""
-    data = message.data
-    return isinstance(data, contract) and all(getattr(data, name) == value for name, value in fields.items())
-
-
-def _is_same(parked: ParkedRecord, sent: Emitted) -> bool:
-    """Whether a parked record is the one that was sent, byte by byte."""
-    return (parked.topic, parked.key, parked.value, parked.headers) == (
-        sent.topic,
-        sent.key,
-        sent.value,
-        sent.headers,
-    )
 
 
 def _by_topic(records: Iterable[Sent]) -> Iterator[list[Sent]]:

@@ -31,16 +31,21 @@ class Rejected(Exception):
     """Raised by a decider for an event that is well-formed but senseless here: it is parked as `invalid`."""
 
 
-class Change(Protocol):
-    """What a decider yields to alter state: visible to the deciders after it, saved with the batch."""
+class Change:
+    """What a decider yields to alter state: visible to the deciders after it, saved with the batch.
+
+    Whatever else a decider yields is an event.
+    """
+
+    __slots__ = ()
 
     def apply(self, state: State) -> None:
         """Put the altered rows."""
-        ...
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
-class Put:
+class Put(Change):
     """The plain change: this row now stands under this key."""
 
     key: Any
@@ -168,7 +173,7 @@ class Deciders:
         events: list[Any] = []
         try:
             for outcome in decider.decide(state, record.message, cause):
-                if hasattr(outcome, "apply"):
+                if isinstance(outcome, Change):
                     outcome.apply(state)
                 else:
                     events.append(outcome)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic_core import from_json
 
 from streams.intake.record import Reason, Rejection
-from streams.outbox.envelope import parse_time
+from streams.outbox.envelope import CONTENT_TYPE, SPEC_VERSION, parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,16 +27,18 @@ LATEST_MS = 32_503_593_600_000  # 2999-12-31T00:00:00Z
 """Between them every time zone's date has a year that dates and identifiers made from it can hold."""
 
 
-def decode_all(records: Iterable[Record], catalog: MessageCatalog, accepts: frozenset[str]) -> None:
+def decode_all(
+    records: Iterable[Record], catalog: MessageCatalog, accepts: frozenset[str], topic_prefix: str = ""
+) -> None:
     """Decode each record that is not decoded yet."""
     for record in records:
         if not record.decoded:
             record.decoded = True
             if record.rejection is None:
-                decode(record, catalog, accepts)
+                decode(record, catalog, accepts, topic_prefix)
 
 
-def decode(record: Record, catalog: MessageCatalog, accepts: frozenset[str]) -> None:
+def decode(record: Record, catalog: MessageCatalog, accepts: frozenset[str], topic_prefix: str = "") -> None:
     """Fill in a record's attributes and its message, or its rejection.
 
     A type that the catalogue knows but the group does not handle leaves both message and rejection empty: there is
@@ -46,6 +48,7 @@ def decode(record: Record, catalog: MessageCatalog, accepts: frozenset[str]) -> 
         record: as it came from Kafka.
         catalog: reads bodies by type name.
         accepts: the type names that the group handles.
+        topic_prefix: what stands before the catalogue's topics here.
     """
     try:
         _read_attributes(record)
@@ -61,6 +64,10 @@ def decode(record: Record, catalog: MessageCatalog, accepts: frozenset[str]) -> 
     if decoder is None:
         text = f"{type_name} is in no catalogue known here"
         record.rejection = Rejection(Reason.UNKNOWN_TYPE, text, "UnknownType")
+    elif record.topic != topic_prefix + (home := catalog.topic_of(type_name)):
+        # Who may write to a topic is decided per topic: a message must not get round it on another one.
+        text = f"{type_name} travels on {topic_prefix}{home}, not on {record.topic}"
+        record.rejection = Rejection(Reason.INVALID, text, "WrongTopic")
     elif not record.value:
         text = "the value is missing (a tombstone)" if record.value is None else "the value is empty"
         record.rejection = Rejection(Reason.UNDECODABLE, text, "EmptyValue")
@@ -73,9 +80,13 @@ def decode(record: Record, catalog: MessageCatalog, accepts: frozenset[str]) -> 
 
 
 def _read_attributes(record: Record) -> None:
+    attributes = record.attributes
     for name, value in record.headers:
         if value is not None and (name.startswith("ce_") or name in CARRIED_HEADERS):
-            record.attributes[name] = value.decode()
+            attributes[name] = value.decode()
+    source, message_id = attributes.get("ce_source"), attributes.get("ce_id")
+    if source and message_id:
+        record.identity = (source, message_id)
 
 
 def _attribute_problem(record: Record, catalog: MessageCatalog) -> str | None:
@@ -101,11 +112,16 @@ def _attribute_problem(record: Record, catalog: MessageCatalog) -> str | None:
 
 def _mode_problem(attributes: dict[str, str]) -> str | None:
     """Whether this is CloudEvents 1.0 in binary mode with a JSON body; what is not said is taken to be so."""
-    version = attributes.get("ce_specversion", "1.0")
+    if (
+        attributes.get("content-type", CONTENT_TYPE) == CONTENT_TYPE
+        and attributes.get("ce_specversion") == SPEC_VERSION
+    ):
+        return None
+    version = attributes.get("ce_specversion", SPEC_VERSION)
     if not version.startswith("1."):
         return f"header ce_specversion is {version!r}; this app speaks CloudEvents 1.0"
-    content_type = attributes.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if content_type != "application/json" and not content_type.endswith("+json"):
+    content_type = attributes.get("content-type", CONTENT_TYPE).partition(";")[0].strip().lower()
+    if content_type != CONTENT_TYPE and not content_type.endswith("+json"):
         return f"header content-type is {content_type!r}; it should be application/json"
     return None
 

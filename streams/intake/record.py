@@ -95,6 +95,8 @@ class Record:
     headers: Headers
 
     decoded: bool = False
+    identity: tuple[str, str] | None = None
+    """(`ce_source`, `ce_id`): CloudEvents promises that the pair is unique. None where the record names none."""
     attributes: dict[str, str] = field(default_factory=dict)
     time_ms: int = 0
     message: Any = None
@@ -102,13 +104,19 @@ class Record:
 
     outcome: Outcome | None = None
 
+    partition_key: PartitionKey = field(init=False)
+    _body_hash: bytes | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.partition_key = (self.topic, self.partition)
+
     @classmethod
     def from_kafka(cls, raw: KafkaRecord) -> Record:
         """Take over what Kafka delivered. Never raises: what cannot even be read becomes a rejection."""
         rejection = None
         headers: Headers = []
         try:
-            headers = [(name, _as_bytes(value)) for name, value in (raw.headers() or ())]
+            headers = raw.headers() or []
         except (UnicodeDecodeError, ValueError, TypeError) as error:
             rejection = Rejection(Reason.UNDECODABLE, "a header's name is not UTF-8", type(error).__name__)
         return cls(
@@ -123,25 +131,16 @@ class Record:
         )
 
     @property
-    def partition_key(self) -> PartitionKey:
-        """Topic and partition."""
-        return (self.topic, self.partition)
-
-    @property
-    def identity(self) -> tuple[str, str] | None:
-        """(`ce_source`, `ce_id`): CloudEvents promises that the pair is unique. None where the record names none."""
-        source, message_id = self.attributes.get("ce_source"), self.attributes.get("ce_id")
-        return (source, message_id) if source and message_id else None
-
-    @property
     def type(self) -> str | None:
         """The `ce_type`, where the record names one."""
         return self.attributes.get("ce_type")
 
     @property
     def body_hash(self) -> bytes:
-        """Tells one body from another."""
-        return blake2b(self.value or b"", digest_size=16).digest()
+        """Tells one body from another. Asked for twice per record, worked out once."""
+        if self._body_hash is None:
+            self._body_hash = blake2b(self.value or b"", digest_size=16).digest()
+        return self._body_hash
 
     @property
     def record_hash(self) -> bytes:

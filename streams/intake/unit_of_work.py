@@ -77,7 +77,7 @@ class UnitOfWork:
             attributes["ce_type"],
             record.time_ms,
             record.key,
-            attributes.get("ce_correlationid", message_id),
+            attributes.get("ce_correlationid") or message_id,
             attributes.get("traceparent"),
             self.now_ms,
         )

@@ -6,8 +6,9 @@ most once per `source_ref`, whatever is delivered again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 from zoneinfo import ZoneInfo
 
@@ -151,7 +152,7 @@ class BusinessCalendar:
 
     def date_of(self, time_ms: int) -> date:
         """The business date of an instant."""
-        return datetime.fromtimestamp(time_ms / 1000, UTC).astimezone(self.zone).date()
+        return _date_in(self.zone, time_ms)
 
     def is_future(self, cause: Cause) -> bool:
         """Whether a message claims to come from further ahead than clocks can differ."""
@@ -163,9 +164,14 @@ class BusinessCalendar:
             raise Rejected(f"ce_time is more than {self.clock_skew_seconds} s ahead of this machine's clock")
 
 
-def posting_keys(worker_id: str, source_ref: str) -> set[object]:
+@lru_cache(maxsize=10_000)  # many messages of a batch carry the same time
+def _date_in(zone: ZoneInfo, time_ms: int) -> date:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).astimezone(zone).date()
+
+
+def posting_keys(worker_id: str, source_ref: str) -> tuple[object, ...]:
     """The rows that a posting touches."""
-    return {BookKey(), AccountKey(worker_id), TransferKey(source_ref)}
+    return (BookKey(), AccountKey(worker_id), TransferKey(source_ref))
 
 
 def post(state: State, posting: Posting, cause: Cause, calendar: BusinessCalendar) -> Iterator[Change | Message]:
@@ -178,7 +184,9 @@ def post(state: State, posting: Posting, cause: Cause, calendar: BusinessCalenda
     account: Account = state[AccountKey(posting.worker_id)] or Account(posting.worker_id)
     book: Book = state[BookKey()] or Book()
     business_date = calendar.date_of(cause.time_ms)
-    account = replace(account, balance_minor=account.balance_minor + posting.signed_minor, version=account.version + 1)
+    account = Account(
+        account.worker_id, account.balance_minor + posting.signed_minor, account.version + 1, account.stored_version
+    )
     transfer = _transfer(posting, account, cause, calendar, business_date, book.period_for(business_date))
     yield Put(AccountKey(account.worker_id), account)
     yield Put(TransferKey(transfer.source_ref), transfer)

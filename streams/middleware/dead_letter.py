@@ -30,7 +30,7 @@ class DeadLetter(Step):
 
     async def step(self, call_next: Any, message: IntakeMessage, subscription: Subscription) -> Any:
         """Handle the delivery, within a time budget; what is not finished by then is read again."""
-        decode_all(message.records, subscription.catalog, subscription.accepts)
+        decode_all(message.records, subscription.catalog, subscription.accepts, subscription.topic_prefix)
         deadline = time.monotonic() + subscription.limits.redo_budget_seconds
         await self._handle(call_next, message, message.records, deadline)
 

@@ -67,6 +67,10 @@ class MessageCatalog(Protocol):
         """What reads bodies of this type, raising ValueError for an invalid one; None for an unknown type."""
         ...
 
+    def topic_of(self, type_name: str, /) -> str:
+        """The topic, without prefix, that a known type travels on."""
+        ...
+
     def id_problem(self, message_id: str, /) -> str | None:
         """What is wrong with a `ce_id`, or None: a catalogue may ask for UUIDs."""
         ...
@@ -142,6 +146,7 @@ def format_time(time_ms: int) -> str:
     return instant.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+@lru_cache(maxsize=10_000)
 def parse_time(text: str) -> int:
     """RFC 3339 as milliseconds since the epoch.
 

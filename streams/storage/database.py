@@ -12,6 +12,7 @@ to SQLite's busy handler, whose growing sleeps starve it beside another busy pro
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from streams.storage.errors import (
+    SQLITE_READ_ONLY_TEXT,
     DatabaseBusy,
     DatabaseReadOnly,
     DatabaseUnavailable,
@@ -122,7 +124,11 @@ class Database:
         """
         try:
             async with self.write() as connection:
-                await connection.execute(text("SELECT 1"))
+                if self.is_sqlite:  # begins to write on a read-only file without an error; only a change is refused
+                    version = (await connection.exec_driver_sql("PRAGMA user_version")).scalar_one()
+                    await connection.exec_driver_sql(f"PRAGMA user_version = {int(version)}")
+                else:
+                    await connection.execute(text("SELECT 1"))
         except (DBAPIError, OSError) as error:
             raise DatabaseUnavailable(f"{self.described} does not answer: {_first_line(error)}") from error
 
@@ -159,6 +165,10 @@ async def _mapped_errors(database: Database) -> AsyncIterator[None]:
         if error.connection_invalidated or "unable to open database file" in str(error.orig):
             raise DatabaseUnavailable(f"{database.described} cannot be opened: {_first_line(error)}") from error
         raise
+    except sqlite3.DatabaseError as error:  # met while a connection was opened, where SQLAlchemy does not wrap it
+        if SQLITE_READ_ONLY_TEXT in str(error):
+            raise DatabaseReadOnly(f"{database.described} is read-only") from error
+        raise DatabaseUnavailable(f"{database.described} cannot be opened: {_first_line(error)}") from error
     except OSError as error:  # asyncpg reports a refused connection as such
         raise DatabaseUnavailable(f"{database.described} cannot be reached: {error}") from error
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from streams.intake.deciders import State
+from streams.intake.deciders import Change, State
 from streams.outbox.envelope import outgoing
 from streams.outbox.store import append
 from streams.resilience.backoff import Backoff
@@ -107,7 +107,7 @@ class Reassigner:
             messages = []
             for task in tasks:
                 for outcome in assign(self._rules, task, workers, pending.cause, "reassigned"):
-                    if hasattr(outcome, "apply"):
+                    if isinstance(outcome, Change):
                         outcome.apply(state)
                     else:
                         name = f"reassigned/{task.task_id}"

@@ -265,7 +265,7 @@ async def next_reassignment(connection: AsyncConnection, now_ms: int) -> Pending
         await connection.execute(
             select(tasks_reassignment)
             .where(tasks_reassignment.c.finished_at_ms.is_(None))
-            .order_by(tasks_reassignment.c.command_time_ms, tasks_reassignment.c.command_id)
+            .order_by(tasks_reassignment.c.number)
             .limit(1)
             .with_for_update()
         )

@@ -58,7 +58,8 @@ tasks_rejection = Table(
 tasks_reassignment = Table(
     "tasks_reassignment",
     app_metadata,
-    Column("command_id", Name, primary_key=True),
+    Column("number", AutoId, primary_key=True, autoincrement=True),
+    Column("command_id", Name, nullable=False, unique=True),
     Column("command_source", Name, nullable=False),
     Column("command_type", Name, nullable=False),
     Column("command_key", Bytes),
@@ -69,4 +70,4 @@ tasks_reassignment = Table(
     Column("up_to", Counter, nullable=False),
     Column("finished_at_ms", Millis),
 )
-"""Reassignments that were accepted: all open tasks up to the number `up_to`, done up to `cursor`."""
+"""Reassignments that were accepted, in that order: all open tasks up to the number `up_to`, done up to `cursor`."""

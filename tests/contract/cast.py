@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from contracts.tasks import CreateTask
 from contracts.workers import WorkerRegistered
 
 if TYPE_CHECKING:
@@ -52,3 +53,8 @@ def day(days_before_today: int) -> date:
 def ahead(**time: float) -> datetime:
     """A moment that is still to come, or that has just passed."""
     return datetime.now(UTC) + timedelta(**time)
+
+
+def create(task_id: str = T1) -> CreateTask:
+    """Somebody wants a task done."""
+    return CreateTask(task_id=task_id, title="[POP-1] - Repaint")

@@ -12,12 +12,11 @@ from contracts.tasks import (
     CreateTask,
     ReassignOpenTasks,
     TaskAssigned,
-    TaskCommandRejected,
     TaskCompleted,
     TaskCreated,
 )
 from contracts.workers import WorkerDeactivated
-from tests.contract.cast import ACE, ADA, BOB, CYD, MIA, NOBODY, T1, T2, T3, ahead, numbered, worker
+from tests.contract.cast import ACE, ADA, BOB, CYD, MIA, NOBODY, T1, T2, ahead, create, numbered, worker
 
 if TYPE_CHECKING:
     from contracts.fields import Role
@@ -25,15 +24,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slices("tasks")
 
-MANY_TASKS = 1100
-"""More than two of the chunks in which tasks are reassigned."""
 
-
-def create(task_id: str = T1) -> CreateTask:
-    return CreateTask(task_id=task_id, title="[POP-1] - Repaint")
-
-
-# --- creating -------------------------------------------------------------------------------------------------------
+# --- creating --------------------------------------------------------------------------------------------------------
 
 
 async def test_a_task_is_assigned_when_it_is_created(contract: Scenario) -> None:
@@ -108,7 +100,7 @@ async def test_a_rejected_task_can_be_created_later(contract: Scenario) -> None:
     contract.then_nothing_else()
 
 
-# --- completing -----------------------------------------------------------------------------------------------------
+# --- completing ------------------------------------------------------------------------------------------------------
 
 
 async def test_the_assignee_completes_a_task(contract: Scenario) -> None:
@@ -168,147 +160,7 @@ async def test_commands_of_one_batch_see_each_other(contract: Scenario) -> None:
     contract.then_nothing_else()
 
 
-# --- reassigning ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("role", ["manager", "admin"])
-async def test_all_open_tasks_are_drawn_anew(contract: Scenario, role: Role) -> None:
-    """Each open task gets a new assignment, a completed one does not."""
-    await contract.given(worker(MIA, role), worker(ADA), create(T1), create(T2), create(T3))
-    await contract.given(CompleteTask(task_id=T2, worker_id=ADA), worker(BOB), WorkerDeactivated(worker_id=ADA))
-    command = await contract.when(ReassignOpenTasks(requested_by=MIA))
-    for task_id in (T1, T3):
-        contract.then(
-            TaskAssigned, task_id=task_id, worker_id=BOB, reason="reassigned", key=task_id, because_of=command
-        )
-    contract.then_nothing_else()
-
-
-async def test_reassigning_to_the_same_worker_is_an_assignment_like_any_other(contract: Scenario) -> None:
-    """With one worker the new assignee is the old one, under a new assignment id."""
-    await contract.given(worker(MIA, "manager"), worker(ADA), create(T1))
-    first = contract.earlier(TaskAssigned, task_id=T1)
-    await contract.when(ReassignOpenTasks(requested_by=MIA))
-    second = contract.then(TaskAssigned, task_id=T1, worker_id=ADA, reason="reassigned")
-    contract.then_nothing_else()
-    assert second.data.assignment_id != first.data.assignment_id
-
-
-async def test_after_a_reassignment_only_the_new_assignee_completes_the_task(contract: Scenario) -> None:
-    """The old assignee has nothing to do with it any more."""
-    await contract.given(worker(MIA, "manager"), worker(ADA), create(T1))
-    await contract.given(worker(BOB), WorkerDeactivated(worker_id=ADA), ReassignOpenTasks(requested_by=MIA))
-    await contract.when(CompleteTask(task_id=T1, worker_id=ADA))
-    contract.then_rejected("not-the-assignee")
-    await contract.when(CompleteTask(task_id=T1, worker_id=BOB))
-    contract.then(TaskCompleted, task_id=T1, worker_id=BOB)
-    contract.then_nothing_else()
-
-
-async def test_reassigning_many_tasks_touches_each_open_one_once(contract: Scenario) -> None:
-    """Chunks neither skip a task nor draw one twice, and completed tasks among them are left alone."""
-    await contract.given(worker(MIA, "manager"), worker(ADA))
-    tasks = [numbered("11111111", number) for number in range(MANY_TASKS)]
-    await contract.given(*(create(task_id) for task_id in tasks))
-    completed = set(tasks[::7])
-    await contract.given(*(CompleteTask(task_id=task_id, worker_id=ADA) for task_id in sorted(completed)))
-    await contract.given(worker(BOB), worker(CYD))
-    await contract.when(ReassignOpenTasks(requested_by=MIA))
-    assigned = contract.then_each(TaskAssigned, reason="reassigned", times=MANY_TASKS - len(completed))
-    contract.then_nothing_else()
-    assert {one.data.task_id for one in assigned} == set(tasks) - completed
-    assert {one.data.worker_id for one in assigned} == {ADA, BOB, CYD}
-    assert len({one.data.assignment_id for one in assigned}) == len(assigned)
-
-
-async def test_reassigning_without_open_tasks_is_no_error(contract: Scenario) -> None:
-    """The command is accepted and there is nothing to say."""
-    await contract.given(worker(MIA, "manager"), worker(ADA))
-    await contract.when(ReassignOpenTasks(requested_by=MIA))
-    contract.then_nothing_else()
-
-
-async def test_two_reassignments_are_two_draws(contract: Scenario) -> None:
-    """Each command has its own round of assignments."""
-    await contract.given(worker(MIA, "manager"), worker(ADA), create(T1))
-    first, second = await contract.when_together(
-        ReassignOpenTasks(requested_by=MIA), ReassignOpenTasks(requested_by=MIA)
-    )
-    assigned = contract.then_each(TaskAssigned, task_id=T1, reason="reassigned", times=2)
-    contract.then_nothing_else()
-    assert {one.cause_id for one in assigned} == {first.id, second.id}
-
-
-@pytest.mark.parametrize("role", ["worker", "accountant"])
-async def test_only_managers_and_admins_reassign(contract: Scenario, role: Role) -> None:
-    """Who asks must have the role for it."""
-    await contract.given(worker(CYD, role), worker(ADA), create(T1))
-    await contract.when(ReassignOpenTasks(requested_by=CYD))
-    contract.then_rejected("not-allowed", key="all")
-    contract.then_nothing_else()
-
-
-async def test_a_manager_who_is_unknown_or_has_left_does_not_reassign(contract: Scenario) -> None:
-    """Who asks must be known and active."""
-    await contract.given(worker(MIA, "manager"), worker(ADA), create(T1), WorkerDeactivated(worker_id=MIA))
-    for somebody in (MIA, NOBODY):
-        await contract.when(ReassignOpenTasks(requested_by=somebody))
-        contract.then_rejected("not-allowed", key="all")
-        contract.then_nothing_else()
-
-
-async def test_a_change_of_role_counts_at_once(contract: Scenario) -> None:
-    """A worker who becomes a manager may reassign and is no longer drawn; and the other way round."""
-    await contract.given(worker(ADA), worker(CYD), worker(CYD, "manager"), create(T1))
-    await contract.when(ReassignOpenTasks(requested_by=CYD))
-    contract.then(TaskAssigned, task_id=T1, worker_id=ADA)
-    contract.then_nothing_else()
-    await contract.given(worker(CYD, "worker"))
-    await contract.when(ReassignOpenTasks(requested_by=CYD))
-    contract.then_rejected("not-allowed")
-    contract.then_nothing_else()
-
-
-@pytest.mark.memory_only("it needs records of two topics in one batch, in this order")
-async def test_who_can_be_assigned_changes_within_a_batch(contract: Scenario) -> None:
-    """Joining, leaving and other roles count for a task later in the same batch."""
-    await contract.when_together(
-        create(T1),
-        worker(MIA, "manager"),
-        worker(ACE, "accountant"),
-        worker(CYD, "admin"),
-        worker(BOB),
-        worker(ADA),
-        WorkerDeactivated(worker_id=BOB),
-        *(create(numbered("11111112", number)) for number in range(20)),
-        WorkerDeactivated(worker_id=ADA),
-        create(T2),
-    )
-    rejected = contract.then_each(TaskCommandRejected, reason_code="no-active-worker", times=2)
-    assert [one.key for one in rejected] == [T1.encode(), T2.encode()]
-    contract.then_each(TaskCreated, times=20)
-    contract.then_each(TaskAssigned, worker_id=ADA, times=20)
-    contract.then_nothing_else()
-
-
-async def test_somebody_who_comes_back_is_active_again(contract: Scenario) -> None:
-    """Registering after leaving undoes the leaving."""
-    await contract.given(worker(ADA), WorkerDeactivated(worker_id=ADA), worker(ADA))
-    await contract.when(create(T1))
-    contract.then(TaskCreated, task_id=T1)
-    contract.then(TaskAssigned, worker_id=ADA)
-    contract.then_nothing_else()
-
-
-async def test_without_an_active_worker_nothing_is_reassigned(contract: Scenario) -> None:
-    """Open tasks keep the assignee they have."""
-    await contract.given(worker(MIA, "manager"), worker(ADA), create(T1), WorkerDeactivated(worker_id=ADA))
-    await contract.when(ReassignOpenTasks(requested_by=MIA))
-    contract.then_rejected("no-active-worker", key="all")
-    contract.then_nothing_else()
-
-
-# --- workers --------------------------------------------------------------------------------------------------------
+# --- workers ---------------------------------------------------------------------------------------------------------
 
 
 async def test_worker_events_are_answered_by_nothing(contract: Scenario) -> None:
@@ -326,7 +178,7 @@ async def test_somebody_may_leave_before_being_heard_of(contract: Scenario) -> N
     contract.then_rejected("no-active-worker")
 
 
-# --- dates ----------------------------------------------------------------------------------------------------------
+# --- dates -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.settings(clock_skew_seconds=60)
@@ -344,75 +196,3 @@ async def test_a_command_from_the_future_is_rejected(
     contract.then_rejected("future-date")
     contract.then_nothing_else()
     await contract.given(command, at=ahead(seconds=30))
-
-
-# --- duplicates -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "message",
-    [
-        create(T2),
-        create(T1),
-        CompleteTask(task_id=T1, worker_id=ADA),
-        CompleteTask(task_id=T1, worker_id=BOB),
-        ReassignOpenTasks(requested_by=MIA),
-        ReassignOpenTasks(requested_by=ADA),
-        worker(BOB),
-        WorkerDeactivated(worker_id=ADA),
-    ],
-    ids=["create", "task-exists", "complete", "not-the-assignee", "reassign", "not-allowed", "registered", "left"],
-)
-async def test_the_same_message_again_has_no_effect(
-    contract: Scenario, message: CreateTask | CompleteTask | ReassignOpenTasks | WorkerDeactivated
-) -> None:
-    """Accepted or rejected, the second time there is no event."""
-    await contract.given(worker(MIA, "manager"), worker(ADA), create(T1))
-    sent = await contract.when(message)
-    await contract.when_again(sent)
-    contract.then_duplicate()
-
-
-async def test_a_duplicate_within_one_batch_has_no_effect(contract: Scenario) -> None:
-    """Also where the first one is not committed yet."""
-    await contract.given(worker(ADA))
-    record = await contract.when(create(T1))
-    contract.then(TaskCreated, task_id=T1)
-    contract.then(TaskAssigned, task_id=T1)
-    await contract.when_again(record, record)
-    contract.then_nothing_else()
-
-
-async def test_the_same_id_with_another_body_is_parked(contract: Scenario) -> None:
-    """Two different messages cannot both be the one with that id; the key is not held."""
-    await contract.given(worker(ADA))
-    first = await contract.when(create(T1))
-    contract.then(TaskCreated, task_id=T1)
-    contract.then(TaskAssigned, task_id=T1)
-    await contract.when(CreateTask(task_id=T1, title="Another"), id=first.id)
-    contract.then_parked(reason="id-conflict", state="dead")
-    contract.then_nothing_else()
-    await contract.when(CompleteTask(task_id=T1, worker_id=ADA))
-    contract.then(TaskCompleted, task_id=T1)
-    contract.then_nothing_else()
-
-
-async def test_the_same_id_with_another_type_is_parked(contract: Scenario) -> None:
-    """A sender that numbers each kind of command by itself must not lose any of them in silence."""
-    await contract.given(worker(ADA))
-    first = await contract.when(create(T1))
-    contract.then(TaskCreated, task_id=T1)
-    contract.then(TaskAssigned, task_id=T1)
-    await contract.when(CompleteTask(task_id=T1, worker_id=ADA), id=first.id)
-    contract.then_parked(reason="id-conflict", state="dead")
-    contract.then_nothing_else()
-
-
-async def test_the_same_id_of_another_source_is_another_message(contract: Scenario) -> None:
-    """CloudEvents promises that source and id together are unique."""
-    await contract.given(worker(ADA))
-    first = await contract.when(create(T1), source="one")
-    await contract.when(create(T2), id=first.id, source="another")
-    contract.then(TaskCreated, task_id=T2)
-    contract.then(TaskAssigned, task_id=T2)
-    contract.then_nothing_else()

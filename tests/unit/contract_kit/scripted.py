@@ -7,7 +7,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from contracts.accounting import TransactionApplied
-from contracts.tasks import TaskAssigned
+from contracts.tasks import CreateTask, TaskAssigned
 from streams.contract_kit.records import Counts, Emitted, ParkedRecord, Sent
 from streams.contract_kit.sending import Envelope, headers_of, record_of
 
@@ -17,12 +17,28 @@ if TYPE_CHECKING:
     from sqlalchemy import Table
 
     from contracts.message import Message
+    from streams.contract_kit.scenario import Scenario
 
-__all__ = ["ADA", "BOB", "TASK", "ScriptedTransport", "answer", "assigned", "fee", "parked", "with_header"]
+__all__ = [
+    "ADA",
+    "BOB",
+    "COMMAND",
+    "ELSEWHERE",
+    "TASK",
+    "ScriptedTransport",
+    "answer",
+    "assigned",
+    "fee",
+    "parked",
+    "step",
+    "with_header",
+]
 
 ADA = "ada00000-0000-4000-8000-000000000001"
 BOB = "b0b00000-0000-4000-8000-000000000002"
 TASK = "11111111-0000-4000-8000-000000000000"
+COMMAND = CreateTask(task_id=TASK, title="Repaint")
+ELSEWHERE = "00000000-0000-4000-8000-00000000dead"
 DAY = date(2026, 11, 22)
 
 
@@ -112,3 +128,9 @@ def with_header(record: Emitted, name: str, value: str | bytes | None) -> Emitte
     if value is not None:
         headers.append((name, value.encode() if isinstance(value, str) else value))
     return replace(record, headers=headers)
+
+
+async def step(contract: Scenario, service: ScriptedTransport, command: Sent, *emits: Emitted) -> None:
+    """The service answers a command with these."""
+    service.emits = list(emits)
+    await contract.when_together(command)

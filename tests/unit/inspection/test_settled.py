@@ -121,7 +121,7 @@ async def test_nobody_has_ever_read(database: Database) -> None:
         INSERT INTO outbox (topic, lane, value, headers, message_id, type, created_at_ms)
         VALUES ('t', 0, x'', x'', 'm', 't', 1)
         """,
-        "INSERT INTO tasks_reassignment VALUES ('c', 's', 't', NULL, 1, 'x', NULL, 0, 9, NULL)",
+        "INSERT INTO tasks_reassignment VALUES (1, 'c', 's', 't', NULL, 1, 'x', NULL, 0, 9, NULL)",
     ],
 )
 async def test_unfinished_work_is_not_settled(statement: str, database_file: Path, database: Database) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.accounting import TransactionApplied
-from streams.intake.deciders import Rejected, State
+from streams.intake.deciders import Change, Rejected, State
 from streams.ledger.domain import Account, AccountKey, Book, BookKey, BusinessCalendar, Posting, TransferKey, post
 from streams.outbox.envelope import Cause, parse_time
 
@@ -31,7 +31,7 @@ def state(book: Book | None = None) -> State:
 def run(state: State, posting: Posting, caused_by: Cause | None = None) -> list[Any]:
     events = []
     for outcome in post(state, posting, caused_by or cause(), CALENDAR):
-        if hasattr(outcome, "apply"):
+        if isinstance(outcome, Change):
             outcome.apply(state)
         else:
             events.append(outcome)

@@ -24,6 +24,11 @@ def test_a_derived_id_is_a_uuidv7_of_its_time(time_ms: int, source: str, name: s
     assert uuid.int >> 80 == time_ms
 
 
+def test_derived_ids_stay_the_same_for_ever() -> None:
+    """A changed formula would make a message that is handled again after an upgrade emit other ids."""
+    assert derived_id(1_763_632_800_000, "payday/cli", "x", "payday/tasks/0") == "019aa0b4-e100-767a-a0cf-d0bdc8f10607"
+
+
 def test_a_derived_id_is_a_function_of_its_names() -> None:
     """Equal names give equal ids; different ones, also when they join to the same text, do not."""
     assert derived_id(5, "a", "b") == derived_id(5, "a", "b")

@@ -210,6 +210,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "tasks_reassignment",
+        sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("command_id", sa.String(length=255), nullable=False),
         sa.Column("command_source", sa.String(length=255), nullable=False),
         sa.Column("command_type", sa.String(length=255), nullable=False),
@@ -220,7 +221,8 @@ def upgrade() -> None:
         sa.Column("cursor", sa.BigInteger(), nullable=False),
         sa.Column("up_to", sa.BigInteger(), nullable=False),
         sa.Column("finished_at_ms", sa.BigInteger(), nullable=True),
-        sa.PrimaryKeyConstraint("command_id", name=op.f("pk_tasks_reassignment")),
+        sa.PrimaryKeyConstraint("number", name=op.f("pk_tasks_reassignment")),
+        sa.UniqueConstraint("command_id", name=op.f("uq_tasks_reassignment_command_id")),
     )
     op.create_table(
         "tasks_rejection",
