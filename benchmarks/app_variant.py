@@ -15,7 +15,7 @@ from faststream import BaseMiddleware
 
 from benchmarks.contestant import Assignment, read_assignment, report_ready, report_settled
 from benchmarks.workload import EVENTS_PER_TASK, RECORDS_PER_TASK, SECRET, WORKERS
-from streams.app import compose
+from streams.app import compose, tune_garbage_collection
 from streams.settings import load_settings
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ async def run(assignment: Assignment) -> float:
     payday = compose(settings)
     payday.broker.insert_middleware(first)
     await payday.app.start()
+    tune_garbage_collection()
     await _until_consumed(assignment, 2 * WORKERS, 0)
     first.armed = True
     report_ready()

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import Producer
 
 from contracts.catalog import topics
-from streams.app import compose
+from streams.app import compose, tune_garbage_collection
 from streams.cli.demo_company import Company, junk
 from streams.cli.demo_counts import read_counts, unread
 from streams.cli.demo_feed import AssignmentFeed
@@ -118,6 +118,7 @@ class _Demo:
         database = Database(self._settings.database)
         payday = compose(self._settings, pace=self._pace(database))
         await payday.app.start()
+        tune_garbage_collection()
         try:
             with self._view:
                 await self._join(payday)

@@ -40,7 +40,7 @@ async def serving(settings: Settings, parts: Sequence[str]) -> AsyncIterator[Pay
         BrokerUnknown: nobody said where Kafka is.
         StorageError: the database cannot be opened, is not writable or not of this version.
     """
-    from streams.app import compose
+    from streams.app import compose, tune_garbage_collection
     from streams.embedded.broker import LIMITS
 
     async with open_broker(settings) as broker:
@@ -59,6 +59,7 @@ async def serving(settings: Settings, parts: Sequence[str]) -> AsyncIterator[Pay
         try:
             await _check_database(payday.database)
             await payday.app.start()
+            tune_garbage_collection()
         except BaseException:
             await payday.database.close()
             raise

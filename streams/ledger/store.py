@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from datetime import date
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, select, update
@@ -100,7 +98,7 @@ class _Accounts:
         )
 
 
-TRANSFER_COLUMNS = (*(field.name for field in fields(Transfer)), "recorded_at_ms")
+TRANSFER_COLUMNS = (*Transfer._fields, "recorded_at_ms")
 KNOWN = object()
 """Stands for a transfer that exists; nobody needs more of it."""
 
@@ -115,12 +113,16 @@ class _Transfers:
         return {TransferKey(row[0]): KNOWN for row in rows}
 
     async def save(self, work: UnitOfWork, changed: Mapping[TransferKey, Transfer]) -> None:
-        rows = [(*_row(transfer), work.now_ms) for transfer in changed.values()]
+        rows = [
+            (
+                *transfer._replace(period=_text(transfer.period), business_date=_text(transfer.business_date)),
+                work.now_ms,
+            )
+            for transfer in changed.values()
+        ]
         await insert_rows(work.connection, ledger_transfer, TRANSFER_COLUMNS, rows)
 
 
-_transfer_values = attrgetter(*TRANSFER_COLUMNS[:-1])
-
-
-def _row(transfer: Transfer) -> tuple[Any, ...]:
-    return tuple(value.isoformat() if isinstance(value, date) else value for value in _transfer_values(transfer))
+def _text(day: date) -> Any:
+    """A date as its column holds it."""
+    return day.isoformat()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from zlib import crc32
 
 from streams.outbox.headers import pack_text
@@ -109,8 +109,7 @@ class Cause:
         return derived_id(self.time_ms, self.source, self.id, name)
 
 
-@dataclass(frozen=True, slots=True)
-class OutgoingMessage:
+class OutgoingMessage(NamedTuple):
     """A row of the outbox before it has an id. `headers` is packed."""
 
     topic: str

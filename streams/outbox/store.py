@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import bindparam, func, select, update
 
+from streams.outbox.envelope import OutgoingMessage
 from streams.outbox.tables import outbox
 from streams.storage.bulk import among, insert_rows
 
@@ -15,15 +16,13 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from streams.outbox.envelope import OutgoingMessage
 
 __all__ = ["Backlog", "UnsentRow", "append", "backlog", "mark_sent", "unsent_rows"]
 
-COLUMNS = ("topic", "key", "lane", "value", "headers", "message_id", "type", "created_at_ms")
+COLUMNS = (*OutgoingMessage._fields, "created_at_ms")
 
 
-@dataclass(frozen=True, slots=True)
-class UnsentRow:
+class UnsentRow(NamedTuple):
     """A committed row that no broker has acknowledged yet. `headers` is packed."""
 
     id: int
@@ -46,20 +45,7 @@ async def append(connection: AsyncConnection, messages: Sequence[OutgoingMessage
 
     Whoever emits for a key holds a row lock common to that key, so that id order is commit order within a key.
     """
-    rows = [
-        (
-            message.topic,
-            message.key,
-            message.lane,
-            message.value,
-            message.headers,
-            message.message_id,
-            message.type,
-            now_ms,
-        )
-        for message in messages
-    ]
-    await insert_rows(connection, outbox, COLUMNS, rows)
+    await insert_rows(connection, outbox, COLUMNS, [(*message, now_ms) for message in messages])
 
 
 _UNSENT = (

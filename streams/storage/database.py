@@ -12,7 +12,6 @@ to SQLite's busy handler, whose growing sleeps starve it beside another busy pro
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import time
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,7 +23,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from streams.storage.errors import (
-    SQLITE_READ_ONLY_TEXT,
+    SQLITE_UNUSABLE_TEXTS,
     DatabaseBusy,
     DatabaseReadOnly,
     DatabaseUnavailable,
@@ -162,13 +161,9 @@ async def _mapped_errors(database: Database) -> AsyncIterator[None]:
     except DBAPIError as error:
         if is_read_only(error):
             raise DatabaseReadOnly(f"{database.described} is read-only") from error
-        if error.connection_invalidated or "unable to open database file" in str(error.orig):
+        if error.connection_invalidated or any(text in str(error.orig) for text in SQLITE_UNUSABLE_TEXTS):
             raise DatabaseUnavailable(f"{database.described} cannot be opened: {_first_line(error)}") from error
         raise
-    except sqlite3.DatabaseError as error:  # met while a connection was opened, where SQLAlchemy does not wrap it
-        if SQLITE_READ_ONLY_TEXT in str(error):
-            raise DatabaseReadOnly(f"{database.described} is read-only") from error
-        raise DatabaseUnavailable(f"{database.described} cannot be opened: {_first_line(error)}") from error
     except OSError as error:  # asyncpg reports a refused connection as such
         raise DatabaseUnavailable(f"{database.described} cannot be reached: {error}") from error
 

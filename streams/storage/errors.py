@@ -30,6 +30,7 @@ CONTENTION_SQLSTATES = frozenset(
 )
 SQLITE_BUSY_TEXTS = ("database is locked", "database table is locked", "database is busy")
 SQLITE_READ_ONLY_TEXT = "readonly database"
+SQLITE_UNUSABLE_TEXTS = ("unable to open database file", "file is not a database", "disk image is malformed")
 
 
 class StorageError(Exception):
