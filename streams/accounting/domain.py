@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from contracts.accounting import AccountingCommandRejected, PeriodClosed, TaskPriced
 from streams.intake.deciders import Put
@@ -94,8 +94,7 @@ class Worker:
     active: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Price:
+class Price(NamedTuple):
     """What a task costs at every assignment and earns once."""
 
     task_id: str

@@ -44,7 +44,7 @@ class Change:
         raise NotImplementedError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Put(Change):
     """The plain change: this row now stands under this key."""
 

@@ -72,8 +72,7 @@ class TransferKey:
     source_ref: str
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(NamedTuple):
     """`stored_version` is the version in the table, 0 while there is no row."""
 
     worker_id: str
@@ -117,8 +116,7 @@ class Transfer(NamedTuple):
     occurred_at_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Posting:
+class Posting(NamedTuple):
     """An amount that a worker's account is to change by.
 
     Attributes:

@@ -6,7 +6,6 @@ extension names are lower-case letters and digits, hence `correlationid` and `ca
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import blake2b
@@ -38,8 +37,7 @@ SPEC_VERSION = "1.0"
 CONTENT_TYPE = "application/json"
 
 
-@dataclass(frozen=True, slots=True)
-class Description:
+class Description(NamedTuple):
     """What the catalogue knows of one message.
 
     `key` is None when the message answers a command and takes that command's key; `source` is None when nothing in
@@ -76,8 +74,7 @@ class MessageCatalog(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
+class Cause(NamedTuple):
     """The message that is being handled, as that which it causes sees it.
 
     Attributes:

@@ -7,10 +7,10 @@ completes it, once.
 from __future__ import annotations
 
 from bisect import insort
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from contracts.tasks import TaskAssigned, TaskCommandRejected, TaskCompleted, TaskCreated
 from streams.intake.deciders import Put
@@ -104,8 +104,7 @@ class ReassignmentKey:
     command_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(NamedTuple):
     """`number` is None until the task is stored."""
 
     task_id: str
@@ -130,8 +129,7 @@ class Worker:
         return self.active and self.role == "worker"
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
+class Assignment(NamedTuple):
     """A row of the history of assignments."""
 
     assignment_id: str
@@ -205,7 +203,7 @@ def complete_task(rules: Rules, state: State, command: CompleteTask, cause: Caus
     elif task.assignee != command.worker_id:
         yield from _reject(cause, "not-the-assignee", "the task is assigned to somebody else")
     else:
-        yield Put(TaskKey(task.task_id), replace(task, completed_at_ms=cause.time_ms))
+        yield Put(TaskKey(task.task_id), task._replace(completed_at_ms=cause.time_ms))
         yield TaskCompleted(
             task_id=task.task_id,
             worker_id=task.assignee,
@@ -240,7 +238,7 @@ def assign(
     """Draw a worker for a task. Drawing the same one again is an assignment like any other."""
     assignment_id = cause.derive(f"assignment/{task.task_id}")
     worker_id = assignee_for(rules.secret, assignment_id, active_workers)
-    yield Put(TaskKey(task.task_id), replace(task, assignee=worker_id))
+    yield Put(TaskKey(task.task_id), task._replace(assignee=worker_id))
     yield Put(
         AssignmentKey(assignment_id),
         Assignment(assignment_id, task.task_id, worker_id, reason, cause.time_ms),

@@ -20,7 +20,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["PAGES", "ROOT", "Block", "PageTrouble", "blocks_of"]
+__all__ = ["PAGES", "ROOT", "Block", "PageTrouble", "blocks_in", "blocks_of"]
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*/README.md")])
@@ -67,9 +67,13 @@ def blocks_of(page: Path) -> list[Block]:
     Raises:
         PageTrouble: a block has no marker, or one that means nothing.
     """
+    return blocks_in(str(page.relative_to(ROOT)), page.read_text())
+
+
+def blocks_in(name: str, text: str) -> list[Block]:
+    """As `blocks_of`, for a page's text."""
     found = []
-    name = str(page.relative_to(ROOT))
-    lines = page.read_text().splitlines()
+    lines = text.splitlines()
     number = 0
     while number < len(lines):
         fence = re.fullmatch(r"\s*```(\S*).*", lines[number])

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING, Self
 
 from tests.docs.pages import ROOT, PageTrouble
 
@@ -103,14 +103,16 @@ class Session:
                 )
             time.sleep(LOOK_SECONDS)
 
-    def _popen(self, text: str, output: object, errors: object = subprocess.STDOUT) -> subprocess.Popen[bytes]:
+    def _popen(
+        self, text: str, output: IO[bytes], errors: IO[bytes] | int = subprocess.STDOUT
+    ) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             ["bash", "-c", f"set -euo pipefail\n. {self._variables}\n{text}"],
             cwd=ROOT,
             env=self._environment,
             stdin=subprocess.DEVNULL,
-            stdout=output,  # type: ignore[arg-type]  # a file or a constant of subprocess
-            stderr=errors,  # type: ignore[arg-type]
+            stdout=output,
+            stderr=errors,
             start_new_session=True,
         )
 
