@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from faststream import BaseMiddleware
 
+from benchmarks.broken_decider import break_create_task
 from benchmarks.contestant import Assignment, read_assignment, report_ready, report_settled
 from benchmarks.workload import EVENTS_PER_TASK, RECORDS_PER_TASK, SECRET, WORKERS
 from streams.app import compose, tune_garbage_collection
@@ -20,6 +21,8 @@ from streams.settings import load_settings
 
 if TYPE_CHECKING:
     from faststream import ContextRepo
+
+    from streams.settings import Settings
 
 LOOK_SECONDS = 0.05
 
@@ -41,25 +44,37 @@ class FirstCommand:
 async def run(assignment: Assignment) -> float:
     """Do the work; when the first command was consumed."""
     first = FirstCommand()
-    settings = load_settings(
-        home=assignment.home, kafka_bootstrap_servers=assignment.bootstrap_servers, secret=SECRET.decode()
-    )
-    payday = compose(settings)
+    payday = compose(settings_of(assignment))
     payday.broker.insert_middleware(first)
     await payday.app.start()
     tune_garbage_collection()
-    await _until_consumed(assignment, 2 * WORKERS, 0)
+    await until_consumed(assignment, 2 * WORKERS, 0)
     first.armed = True
     report_ready()
-    records = 2 * WORKERS + assignment.tasks * RECORDS_PER_TASK
-    await _until_consumed(assignment, records, assignment.tasks * EVENTS_PER_TASK)
+    records = 2 * WORKERS + assignment.tasks * RECORDS_PER_TASK + assignment.failing
+    await until_consumed(assignment, records, assignment.tasks * EVENTS_PER_TASK)
     assert first.at is not None
     report_settled(first.at)
     await payday.app.stop()
     return first.at
 
 
-async def _until_consumed(assignment: Assignment, records: int, events: int) -> None:
+def settings_of(assignment: Assignment) -> Settings:
+    """Payday's settings for a measurement."""
+    return load_settings(
+        home=assignment.home, kafka_bootstrap_servers=assignment.bootstrap_servers, secret=SECRET.decode()
+    )
+
+
+def quiet_logs() -> None:
+    """Warnings only, to standard error: standard output is for the benchmark."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+async def until_consumed(assignment: Assignment, records: int, events: int) -> None:
     """Until so many records are consumed, so many events were emitted, and none of them is unsent."""
     connection = sqlite3.connect(f"file:{assignment.database}?mode=ro", uri=True)
     while True:
@@ -74,11 +89,10 @@ async def _until_consumed(assignment: Assignment, records: int, events: int) -> 
 
 
 if __name__ == "__main__":
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    quiet_logs()
     told = read_assignment()
+    if told.failing:
+        break_create_task()
     if told.profile is None:
         asyncio.run(run(told))
     else:

@@ -18,11 +18,17 @@ __all__ = ["Assignment", "read_assignment", "report_ready", "report_settled"]
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What a variant is told."""
+    """What a variant is told.
+
+    Attributes:
+        failing: commands, beside those of the tasks, at which a decider is to fail; (a) only.
+        profile: where cProfile's findings go; (a) only.
+    """
 
     home: Path
     bootstrap_servers: str
     tasks: int
+    failing: int
     profile: Path | None
 
     @property
@@ -37,6 +43,7 @@ def read_assignment() -> Assignment:
     parser.add_argument("home", type=Path)
     parser.add_argument("bootstrap_servers")
     parser.add_argument("tasks", type=int)
+    parser.add_argument("--failing", type=int, default=0, help="commands at which a decider is to fail")
     parser.add_argument("--profile", type=Path, help="write what cProfile saw of the main thread to this file")
     return Assignment(**vars(parser.parse_args()))
 

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 __all__ = [
     "BUSINESS_DATE",
     "EVENTS_PER_TASK",
+    "FAILING_TITLE",
+    "FETCH_WAIT_MAX_MS",
+    "FLOOR_TOPIC",
     "RECORDS_PER_TASK",
     "SECRET",
     "SOURCE",
@@ -47,6 +50,11 @@ RECORDS_PER_TASK = 5
 """Consumed: create-task and complete-task by one group; task-created, -assigned and -completed by the other."""
 EVENTS_PER_TASK = 6
 """Published: those three, task-priced, and a transaction-applied for fee and for reward."""
+FAILING_TITLE = "[POP-13] - Fails on purpose"
+FLOOR_TOPIC = "benchmark.floor"
+"""Nobody's but the benchmark's."""
+FETCH_WAIT_MAX_MS = 5
+"""Of consumers whose latency is measured: the mock lets an empty fetch wait so long, even if a record comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +69,27 @@ class OutgoingRecord:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Records to send, and the balance of each worker when all is done."""
+    """Records to send, and the balance of each worker when all is done.
+
+    Attributes:
+        tasks: that are created and completed.
+        failing: commands among the others at which the decider is to fail.
+    """
 
     tasks: int
+    failing: int
     workers: list[OutgoingRecord]
     commands: list[OutgoingRecord]
     balances: dict[str, int]
 
 
-def make_workload(tasks: int) -> Workload:
-    """One create-task and one complete-task by the assignee for each task; first all of the former."""
+def make_workload(tasks: int, failing: int = 0) -> Workload:
+    """One create-task and one complete-task by the assignee for each task; first all of the former.
+
+    Args:
+        tasks: that are created and completed.
+        failing: create-task commands of `FAILING_TITLE` and of no other task, evenly spread among the rest.
+    """
     worker_ids = [derived_id(START_MS, "worker", str(number)) for number in range(WORKERS)]
     workers: list[Message] = [
         WorkerRegistered(worker_id=worker_id, name="Worker", email="worker@example.com", role="worker")
@@ -91,10 +110,29 @@ def make_workload(tasks: int) -> Workload:
         completions.append(_record(CompleteTask(task_id=task_id, worker_id=assignee), completion_id, time_ms))
     return Workload(
         tasks,
+        failing,
         [_record(worker, derived_id(START_MS, "join", str(n)), START_MS) for n, worker in enumerate(workers)],
-        creations + completions,
+        _spread(creations + completions, [_failing(number) for number in range(failing)]),
         dict(balances),
     )
+
+
+def _failing(number: int) -> OutgoingRecord:
+    time_ms = START_MS + number
+    task_id = derived_id(time_ms, "failing-task", str(number))
+    command_id = derived_id(time_ms, "failing-create", str(number))
+    return _record(CreateTask(task_id=task_id, title=FAILING_TITLE), command_id, time_ms)
+
+
+def _spread(records: list[OutgoingRecord], others: list[OutgoingRecord]) -> list[OutgoingRecord]:
+    """Both, in order, the others at even distances."""
+    whole: list[OutgoingRecord] = []
+    taken = 0
+    for number, other in enumerate(others):
+        until = (number + 1) * len(records) // len(others)
+        whole += [*records[taken:until], other]
+        taken = until
+    return whole + records[taken:]
 
 
 def send(bootstrap_servers: str, records: Iterable[OutgoingRecord]) -> None:

@@ -118,6 +118,7 @@ class Expectation(Generic[M]):
     def _overtaken(message: Received[Any], history: History) -> Received[Message] | None:
         """A message of the same topic and key that the test expects earlier and that came later."""
         for other in history.claimed:
-            if (other.topic, other.key) == (message.topic, message.key) and other.position > message.position:
+            same_key = (other.topic, other.key) == (message.topic, message.key)
+            if same_key and other.position > message.position and history.causes_have_order(other, message):
                 return other
         return None

@@ -87,6 +87,18 @@ class History:
             cause_id = cause.cause_id if cause is not None else ""
         return False
 
+    def causes_have_order(self, one: Emitted, other: Emitted) -> bool:
+        """Whether Kafka keeps the order in which the causes of two messages are read: one cause, or two of one key.
+
+        What two keys cause has an order in memory, but on Kafka it is whichever partition is read first.
+        """
+        first, second = self._known.get(one.cause_id), self._known.get(other.cause_id)
+        if first is None or second is None:
+            return False
+        return first.id == second.id or (
+            first.key is not None and (first.topic, first.key) == (second.topic, second.key)
+        )
+
     def name(self, message_id: str) -> str:
         """What to call a message in a failure."""
         return self._names.get(message_id, f"unknown {message_id!r}")

@@ -58,13 +58,20 @@ class Observed:
                     columns.reason,
                     columns.state,
                     columns.error,
+                    columns.error_type,
                 )
                 .where(columns.resolved_at_ms.is_(None))
                 .order_by(columns.id)
             )
             return [
                 ParkedRecord(
-                    self._group(row[0]), self._topic(row[1]), *row[2:6], unpack(row[6]), row[7], row[8], row[9] or ""
+                    self._group(row[0]),
+                    self._topic(row[1]),
+                    *row[2:6],
+                    unpack(row[6]),
+                    *row[7:9],
+                    row[9] or "",
+                    row[10] or "",
                 )
                 for row in rows
             ]

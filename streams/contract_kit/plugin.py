@@ -1,4 +1,4 @@
-"""The pytest plugin of the contract kit: the fixture `contract`, its option and its markers.
+"""The pytest plugin of the contract kit: the fixture `contract`, its options and its markers.
 
 Everything of the app is imported when a test asks for it: the plugin is loaded wherever Payday is installed.
 """
@@ -7,34 +7,63 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Iterator
 
+    from streams.contract_kit.coverage import Coverage
     from streams.contract_kit.scenario import Scenario
+    from streams.contract_kit.services import Services, Wanted
     from streams.contract_kit.transport import Transport
 
-__all__ = ["contract", "contract_template", "contract_transport", "pytest_addoption", "pytest_configure"]
+__all__ = [
+    "contract",
+    "contract_coverage",
+    "contract_services",
+    "contract_template",
+    "contract_transport",
+    "pytest_addoption",
+    "pytest_collection_modifyitems",
+    "pytest_configure",
+]
 
-MODES = ("memory",)
+MODES = {
+    "memory": "in this process, without a broker",
+    "wire": "as a process of its own, behind an embedded broker",
+}
 SLICES = ("tasks", "accounting")
 PREFIX = "kit."
 """Of topics and groups, so that a name that goes round the settings is seen at once."""
 SECRET = "the contract kit's fixed secret"  # noqa: S105  prices and assignees should be the same in every run
 UNUSED_SERVERS = "localhost:1"
+USUAL: dict[str, Any] = {
+    "topic_prefix": PREFIX,
+    "group_prefix": PREFIX,
+    "time_zone": "UTC",
+    "currency": "USD",
+    "secret": SECRET,
+}
+"""What every service under test is set to, unless a test says otherwise."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Declare `--contract-mode`."""
-    parser.getgroup("contract", "contract tests").addoption(
+    """Declare `--contract-mode` and `--contract-coverage`."""
+    group = parser.getgroup("contract", "contract tests")
+    group.addoption(
+        "--contract-coverage",
+        metavar="FILE",
+        help="write a table of what the contract tests have seen the service do with each message, as Markdown",
+    )
+    group.addoption(
         "--contract-mode",
         choices=MODES,
         default="memory",
-        help="how contract tests reach the service: memory = in this process, without a broker",
+        help=f"how the service runs: {'; '.join(f'{name} = {what}' for name, what in MODES.items())}",
     )
 
 
@@ -42,7 +71,16 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declare the markers."""
     config.addinivalue_line("markers", "slices(*names): the slices that a contract test is about; by default all")
     config.addinivalue_line("markers", "settings(**values): settings of the service in a contract test")
+    config.addinivalue_line("markers", "launcher(module): what is run as the service in wire mode")
     config.addinivalue_line("markers", "memory_only(reason): a contract test that reaches into the service's process")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On the wire, skip what needs the service in this process."""
+    if config.getoption("--contract-mode") == "wire":
+        for item in items:
+            if (marker := item.get_closest_marker("memory_only")) is not None:
+                item.add_marker(pytest.mark.skip(reason=f"only in memory: {marker.args[0]}"))
 
 
 @pytest.fixture(scope="session")
@@ -56,39 +94,108 @@ def contract_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def contract_services(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """The processes of wire mode: all that the collected tests need are started at once."""
+    from streams.contract_kit.services import Services  # noqa: PLC0415
+
+    services = Services(tmp_path_factory.mktemp("services"), {name: str(value) for name, value in USUAL.items()})
+    try:
+        services.begin(
+            dict.fromkeys(
+                _wanted(item)
+                for item in request.session.items
+                if "contract_transport" in getattr(item, "fixturenames", ()) and not item.get_closest_marker("skip")
+            )
+        )
+        yield services
+    finally:
+        services.close()
+
+
 @pytest.fixture
-async def contract_transport(
-    request: pytest.FixtureRequest, tmp_path: Path, contract_template: Path
-) -> AsyncIterator[Transport]:
-    """The service under test, started and stopped."""
+async def contract_transport(request: pytest.FixtureRequest) -> AsyncIterator[Transport]:
+    """The service under test."""
+    mode = {"memory": _in_memory, "wire": _on_the_wire}[request.config.getoption("--contract-mode")]
+    async with mode(request) as transport:
+        yield transport
+
+
+@asynccontextmanager
+async def _in_memory(request: pytest.FixtureRequest) -> AsyncIterator[Transport]:
+    """A service for this test alone."""
     from streams.contract_kit.memory import MemoryTransport  # noqa: PLC0415
     from streams.settings import Settings  # noqa: PLC0415
 
-    values: dict[str, Any] = {
-        "home": tmp_path,
-        "kafka_bootstrap_servers": UNUSED_SERVERS,
-        "database_url": f"sqlite+aiosqlite:///{tmp_path / 'payday.db'}",
-        "topic_prefix": PREFIX,
-        "group_prefix": PREFIX,
-        "time_zone": "UTC",
-        "currency": "USD",
-        "secret": SECRET,
-    }
-    for marker in request.node.iter_markers("settings"):
-        values |= marker.kwargs
-    marker = request.node.get_closest_marker("slices")
-    transport = await MemoryTransport.start(Settings(**values), marker.args if marker else SLICES, contract_template)
+    home: Path = request.getfixturevalue("tmp_path")
+    settings = Settings(
+        home=home,
+        kafka_bootstrap_servers=UNUSED_SERVERS,
+        database_url=f"sqlite+aiosqlite:///{home / 'payday.db'}",
+        **(USUAL | _settings_of(request.node)),
+    )
+    template = request.getfixturevalue("contract_template")
+    transport = await MemoryTransport.start(settings, _slices_of(request.node), template)
     try:
         yield transport
     finally:
         await transport.close()
 
 
+@asynccontextmanager
+async def _on_the_wire(request: pytest.FixtureRequest) -> AsyncIterator[Transport]:
+    """A service that is shared with the other tests of its kind; one that does not come to rest is not."""
+    from streams.contract_kit.wire import WireTransport  # noqa: PLC0415
+
+    services: Services = request.getfixturevalue("contract_services")
+    wanted = _wanted(request.node)
+    service = services.get(wanted)
+    transport = await WireTransport.start(service)
+    try:
+        yield transport
+    finally:
+        await transport.close()
+        if not transport.settled:
+            services.discard(wanted)
+
+
+def _slices_of(item: pytest.Item) -> tuple[str, ...]:
+    marker = item.get_closest_marker("slices")
+    return marker.args if marker else SLICES
+
+
+def _settings_of(item: pytest.Item) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for marker in item.iter_markers("settings"):
+        values |= marker.kwargs
+    return values
+
+
+def _wanted(item: pytest.Item) -> Wanted:
+    from streams.contract_kit.services import LAUNCHER, Wanted  # noqa: PLC0415
+
+    marker = item.get_closest_marker("launcher")
+    settings = tuple(sorted((name, str(value)) for name, value in _settings_of(item).items()))
+    return Wanted(_slices_of(item), settings, marker.args[0] if marker else LAUNCHER)
+
+
+@pytest.fixture(scope="session")
+def contract_coverage(request: pytest.FixtureRequest) -> Iterator[Coverage]:
+    """What the tests of this session have seen the service do."""
+    from streams.contract_kit.coverage import Coverage  # noqa: PLC0415
+
+    coverage = Coverage()
+    yield coverage
+    if (path := request.config.getoption("--contract-coverage")) is not None:
+        Path(path).write_text(coverage.as_markdown())
+
+
 @pytest.fixture
-async def contract(contract_transport: Transport) -> AsyncIterator[Scenario]:
+async def contract(request: pytest.FixtureRequest, contract_transport: Transport) -> AsyncIterator[Scenario]:
     """The vocabulary of a contract test, on a service of its own."""
     from streams.contract_kit.scenario import Scenario  # noqa: PLC0415
 
-    scenario = Scenario(contract_transport)
+    planted = request.node.get_closest_marker("launcher") is not None
+    scenario = Scenario(contract_transport, None if planted else request.getfixturevalue("contract_coverage"))
     yield scenario
     await scenario.finish()

@@ -110,6 +110,7 @@ class ParkedRecord:
     reason: str
     state: str
     error: str
+    error_type: str = ""
 
     @property
     def place(self) -> tuple[str, str, int, int]:

@@ -13,14 +13,15 @@ from streams.contract_kit.expectation import Expectation
 from streams.contract_kit.history import History
 from streams.contract_kit.records import Counts, Sent
 from streams.contract_kit.report import ContractBroken, Difference, compared, describe_parked, listed
-from streams.contract_kit.sending import Envelope, raw_record, record_of
+from streams.contract_kit.sending import Envelope, raw_record, record_of, runs_by_topic
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Table
 
+    from streams.contract_kit.coverage import Coverage
     from streams.contract_kit.records import Emitted, ParkedRecord, Received
     from streams.contract_kit.transport import Transport
 
@@ -34,10 +35,12 @@ class Scenario:
 
     Args:
         transport: how to reach it.
+        coverage: is told what the service does with each record.
     """
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, coverage: Coverage | None = None) -> None:
         self._transport = transport
+        self._course = None if coverage is None else coverage.begin()
         self._history = History()
         self._counts: Mapping[str, Counts] = {}
         self._counts_before: Mapping[str, Counts] = {}
@@ -55,7 +58,7 @@ class Scenario:
                 thinks it does.
         """
         sent: list[Sent] = []
-        for records in _by_topic([record_of(message, Envelope(at=at)) for message in messages]):
+        for records in runs_by_topic([record_of(message, Envelope(at=at)) for message in messages]):
             await self._step(records)
             self._expect_accepted()
             sent += records
@@ -248,6 +251,8 @@ class Scenario:
         await self._transport.settle()
         self._counts = await self._transport.counts()
         self._history.observe(await self._transport.emitted(), await self._transport.parked())
+        if self._course is not None:
+            self._course.add(records, self._history.fresh, self._history.parked, self._transport.readers)
 
     def _expect_accepted(self) -> None:
         history = self._history
@@ -281,15 +286,3 @@ class Scenario:
         wanted = f"{group} has not parked {record.type or 'the record'} of {record.topic} as {reason}"
         instead = listed("the same record", [describe_parked(one) for one in found])
         raise ContractBroken(f"{wanted}{f' ({state})' if state else ''}\n{instead}\n{self._history.account()}")
-
-
-def _by_topic(records: Iterable[Sent]) -> Iterator[list[Sent]]:
-    """Runs of records of one topic."""
-    run: list[Sent] = []
-    for record in records:
-        if run and record.topic != run[-1].topic:
-            yield run
-            run = []
-        run.append(record)
-    if run:
-        yield run

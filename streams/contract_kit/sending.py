@@ -12,13 +12,13 @@ from streams.contract_kit.records import Sent
 from streams.outbox.envelope import CONTENT_TYPE, SPEC_VERSION, format_time
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
 
     from contracts.message import Message
     from streams.outbox.headers import Headers
 
-__all__ = ["Envelope", "headers_of", "raw_record", "record_of"]
+__all__ = ["Envelope", "headers_of", "raw_record", "record_of", "runs_by_topic"]
 
 SOURCE = "payday/contract-kit"
 """The `ce_source` of what comes from outside."""
@@ -82,6 +82,18 @@ def raw_record(
     """A record with exactly these bytes and headers."""
     pairs: Headers = [(name, None if one is None else _bytes(one)) for name, one in (headers or {}).items()]
     return Sent(topic, None if key is None else _bytes(key), value, pairs, message=None)
+
+
+def runs_by_topic(records: Iterable[Sent]) -> Iterator[list[Sent]]:
+    """Runs of records of one topic."""
+    run: list[Sent] = []
+    for record in records:
+        if run and record.topic != run[-1].topic:
+            yield run
+            run = []
+        run.append(record)
+    if run:
+        yield run
 
 
 def _bytes(value: str | bytes) -> bytes:

@@ -27,12 +27,13 @@ STANDARD_INPUT = 0
 def main() -> None:
     """Run the installed command with the arguments of this process."""
     threading.Thread(target=_stop_when_orphaned, daemon=True).start()
-    usual = app.consumer_config
+    wiring = vars(app)
+    usual = wiring["consumer_config"]
 
     def consumer_config(limits: Limits) -> dict[str, Any]:
-        return usual(limits) | {"fetch.wait.max.ms": FETCH_WAIT_MAX_MS}
+        return {**usual(limits), "fetch.wait.max.ms": FETCH_WAIT_MAX_MS}
 
-    app.consumer_config = consumer_config
+    wiring["consumer_config"] = consumer_config
     (command,) = entry_points(group="console_scripts", name="payday")
     command.load()()
 

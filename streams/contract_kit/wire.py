@@ -55,7 +55,11 @@ KEPT_TABLES = (progress, lease)
 
 
 class WireTransport:
-    """A `Transport` to a process. Made by `start`; one test at a time has it."""
+    """A `Transport` to a process. Made by `start`; one test at a time has it.
+
+    Attributes:
+        settled: False once the service has not come to rest, so that nobody else should rely on it.
+    """
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -71,6 +75,7 @@ class WireTransport:
         )
         self._written: set[tuple[str, int, int]] = set()
         self._homes: dict[tuple[str, bytes], int] = {}
+        self.settled = True
 
     @classmethod
     async def start(cls, service: Service) -> WireTransport:
@@ -93,10 +98,12 @@ class WireTransport:
 
     async def settle(self) -> None:
         """Look until two looks in a row agree that nothing is left to be read, carried out or published."""
+        self.settled = False
         try:
             await self._watch.wait(SETTLE_SECONDS, sleep=self._between_looks)
         except StillMoving as error:
             raise NotSettled(f"{error}; the service said:\n{self._service.said}") from error
+        self.settled = True
 
     async def emitted(self) -> Sequence[Emitted]:
         """What is new on the topics and was not written by the test, each message after its cause."""

@@ -11,8 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import KafkaException, Producer, TopicPartition, admin
 
 from streams.contract_kit.records import Emitted
 from streams.contract_kit.transport import NotSettled
@@ -60,7 +59,7 @@ class WireLog:
     def __init__(self, bootstrap_servers: str, prefix: str) -> None:
         self._prefix = prefix
         self._producer = Producer({**producer_settings(bootstrap_servers), "log_level": 0})
-        self._admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
+        self._admin = admin.AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
         self._consumer = quiet_consumer(
             bootstrap_servers,
             f"{prefix}contract-kit",
@@ -94,8 +93,9 @@ class WireLog:
     def ends(self) -> dict[PartitionKey, int]:
         """Where each partition of each topic ends, by full names, also of topics that nobody should have made."""
         metadata = self._admin.list_topics(timeout=TIMEOUT_SECONDS)
+        newest = vars(admin)["OffsetSpec"].latest()  # missing from the library's types
         asked = {
-            TopicPartition(name, number): OffsetSpec.latest()
+            TopicPartition(name, number): newest
             for name, topic in metadata.topics.items()
             if name.startswith(self._prefix)
             for number in topic.partitions
@@ -115,8 +115,7 @@ class WireLog:
         found: list[WireRecord] = []
         deadline = time.monotonic() + TIMEOUT_SECONDS
         while any(self._positions.get(key, 0) < end for key, end in ends.items()):
-            for message in self._consumer.consume(BATCH_RECORDS, POLL_SECONDS):
-                found.append(self._take(message))
+            found += map(self._take, self._consumer.consume(BATCH_RECORDS, POLL_SECONDS))
             if time.monotonic() > deadline:
                 raise NotSettled(f"what the service emitted could not be read within {TIMEOUT_SECONDS:g} s")
         return found

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
+from confluent_kafka import KafkaException
 
 from streams.intake.assignment import Assignment
+from streams.intake.classify import Fenced, Outage
 from streams.intake.position import load_positions
 from streams.resilience.backoff import Backoff
 
@@ -109,8 +111,15 @@ class Subscription:
         return self._known
 
     def known(self, key: PartitionKey) -> Position:
-        """The position of a partition whose records are being handled."""
-        return self._known[key]
+        """The position of a partition whose records are being handled.
+
+        Raises:
+            Fenced: the partition was revoked meanwhile.
+        """
+        position = self._known.get(key)
+        if position is None:
+            raise Fenced(f"{self.group} {key[0]}[{key[1]}] was revoked while its records were being handled")
+        return position
 
     def remember(self, moved: Mapping[PartitionKey, Position]) -> None:
         """Take over positions that have been committed, unless the partition was revoked meanwhile."""
@@ -162,7 +171,7 @@ class Subscription:
                 continue
             start = expected[key]
             if start is not None and record.offset > start:
-                low = await self.assignment.low_watermark(key)
+                low = await self._low_watermark(key)
                 if low < record.offset and self._sought.get(key) != start:
                     self._sought[key] = self._rewinds[key] = start
                     stopped.add(key)
@@ -183,6 +192,13 @@ class Subscription:
             expected[key] = record.offset + 1
             accepted.append(record)
         return accepted, missing
+
+    async def _low_watermark(self, key: PartitionKey) -> int:
+        """Where a partition begins. Kafka not saying so is an outage, no fault of the records behind the gap."""
+        try:
+            return await self.assignment.low_watermark(key)
+        except (KafkaException, TimeoutError) as error:
+            raise Outage(f"Kafka does not say where {key[0]}[{key[1]}] begins: {error}") from error
 
     def take_rewinds(self) -> dict[PartitionKey, int]:
         """Where to read again because of a gap."""

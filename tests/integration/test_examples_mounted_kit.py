@@ -91,7 +91,7 @@ class Parcels:
         consumer = Consumer({"bootstrap.servers": self.address, "group.id": "reader", "enable.auto.commit": False})
         try:
             consumer.assign([TopicPartition(EVENTS, number, 0) for number in range(PARTITIONS)])
-            found = []
+            found: list[tuple[str, dict[str, Any]]] = []
             while len(found) < self.query("SELECT count(*) FROM outbox")[0][0]:
                 message = consumer.poll(SECONDS)
                 assert message is not None, f"{len(found)} events came out"

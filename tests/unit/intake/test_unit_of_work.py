@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from confluent_kafka import KafkaException, TopicPartition
 
-from streams.intake.classify import Fenced
+from streams.intake.classify import Fenced, Outage
 from streams.intake.record import Outcome
 from streams.intake.unit_of_work import UnitOfWork
 from streams.outbox.headers import unpack
 from streams.storage.database import Database
-from tests.kit import FakeConsumer, Note, note, rows, subscription, take
+from tests.kit import TOPIC, FakeConsumer, Note, note, rows, subscription, take
 
 COUNTS = "SELECT consumed, handled, duplicate, parked, discarded, lost, skipped, next_offset FROM progress"
 
@@ -240,6 +241,33 @@ class TestGaps:
         await take(subscribed, [note(7)])
         await take(subscribed, [note(0), note(1)])
         assert await rows(database, COUNTS) == [(3, 3, 0, 0, 0, 0, 0, 2)]
+
+    async def test_kafka_not_answering_about_a_gap_is_an_outage(self, database: Database) -> None:
+        """The records behind the gap are not to blame: they are neither parked nor skipped."""
+
+        class Silent(FakeConsumer):
+            def get_watermark_offsets(
+                self, partition: TopicPartition, timeout: float = 0.0, *, cached: bool = False
+            ) -> tuple[int, int]:
+                raise KafkaException("timed out")
+
+        subscribed = subscription(database)
+        subscribed.assignment._consumer = Silent()
+        await take(subscribed, [note(0)])
+        with pytest.raises(Outage):
+            await take(subscribed, [note(5)])
+        assert await rows(database, COUNTS) == [(1, 1, 0, 0, 0, 0, 0, 1)]
+
+    async def test_a_partition_that_was_revoked_meanwhile_is_not_written(self, database: Database) -> None:
+        """Between opening and saving the owner may change; then the transaction leaves no trace."""
+        subscribed = subscription(database)
+
+        async def revoke(_work: UnitOfWork) -> None:
+            subscribed.assignment.on_revoke(FakeConsumer(), [TopicPartition(TOPIC, 0)])
+
+        with pytest.raises(Fenced):
+            await take(subscribed, [note(0)], revoke)
+        assert await rows(database, COUNTS) == []
 
 
 class TestEmittedEvents:
