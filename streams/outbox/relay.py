@@ -138,9 +138,10 @@ class Relay:
             if step.refused:
                 refusal = step.refused[0]
                 log.warning("not acknowledged", topic=refusal.row.topic, error=refusal.error, rows=len(step.refused))
-                await asyncio.sleep(backoff.next_seconds())
-            elif step.acknowledged:
+            if step.acknowledged:
                 backoff.reset()
+            elif step.refused:  # as long as anything goes through, the others do not wait for what does not
+                await asyncio.sleep(backoff.next_seconds())
 
     async def _fetch(self) -> list[UnsentRow]:
         async with self._database.read() as connection:
