@@ -15,13 +15,16 @@ from faststream import BaseMiddleware
 
 from benchmarks.broken_decider import break_create_task
 from benchmarks.contestant import Assignment, read_assignment, report_ready, report_settled
-from benchmarks.workload import EVENTS_PER_TASK, RECORDS_PER_TASK, SECRET, WORKERS
+from benchmarks.workload import EVENTS_PER_TASK, FETCH_WAIT_MAX_MS, RECORDS_PER_TASK, SECRET, WORKERS
+from streams import app
 from streams.app import compose, tune_garbage_collection
+from streams.middleware.intake import consumer_config
 from streams.settings import load_settings
 
 if TYPE_CHECKING:
     from faststream import ContextRepo
 
+    from streams.intake.subscription import Limits
     from streams.settings import Settings
 
 LOOK_SECONDS = 0.05
@@ -44,6 +47,7 @@ class FirstCommand:
 async def run(assignment: Assignment) -> float:
     """Do the work; when the first command was consumed."""
     first = FirstCommand()
+    ask_often()
     payday = compose(settings_of(assignment))
     payday.broker.insert_middleware(first)
     await payday.app.start()
@@ -64,6 +68,15 @@ def settings_of(assignment: Assignment) -> Settings:
     return load_settings(
         home=assignment.home, kafka_bootstrap_servers=assignment.bootstrap_servers, secret=SECRET.decode()
     )
+
+
+def ask_often() -> None:
+    """Let the app's consumers ask an idle broker every few milliseconds; call it before the app is composed."""
+
+    def config(limits: Limits) -> dict[str, Any]:
+        return consumer_config(limits) | {"fetch.wait.max.ms": FETCH_WAIT_MAX_MS}
+
+    vars(app)["consumer_config"] = config
 
 
 def quiet_logs() -> None:

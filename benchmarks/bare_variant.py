@@ -16,8 +16,9 @@ from typing import Any
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from sqlalchemy import create_engine
 
+from benchmarks.bare_statements import INBOX, OUTBOX, PRICES, PROGRESS, TASKS, Row, save_accounting, save_tasks
 from benchmarks.contestant import Assignment, read_assignment, report_ready, report_settled
-from benchmarks.workload import BUSINESS_DATE, EVENTS_PER_TASK, RECORDS_PER_TASK, SECRET, WORKERS
+from benchmarks.workload import BUSINESS_DATE, EVENTS_PER_TASK, FETCH_WAIT_MAX_MS, RECORDS_PER_TASK, SECRET, WORKERS
 from streams.accounting.domain import price_of
 from streams.app import ALL_METADATA
 from streams.outbox.envelope import derived_id, format_time, lane_of, parse_time
@@ -25,25 +26,7 @@ from streams.outbox.producer import producer_settings
 from streams.tasks.domain import assignee_for
 
 BATCH = 500
-Row = tuple[Any, ...]
 Headers = dict[str, str]
-
-INBOX = "INSERT INTO inbox (group_name, source, message_id, type, body_hash, recorded_at_ms) VALUES (?, ?, ?, ?, ?, ?)"
-OUTBOX = (
-    "INSERT INTO outbox (id, topic, key, lane, value, headers, message_id, type, created_at_ms) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
-TRANSFER = (
-    "INSERT INTO ledger_transfer (transfer_id, source_ref, kind, debit_account, credit_account, amount_minor, "
-    "currency, worker_id, sequence, signed_minor, balance_after_minor, period, business_date, task_id, occurred_at_ms, "
-    "recorded_at_ms) VALUES (?, ?, ?, ?, ?, ?, 'USD', ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
-PROGRESS = (
-    "INSERT INTO progress (group_name, topic, partition, epoch, first_offset, next_offset, consumed, handled, dirty, "
-    "updated_at_ms) VALUES (?, ?, ?, 1, 0, ?, ?, ?, 0, ?) ON CONFLICT DO UPDATE SET "
-    "next_offset = excluded.next_offset, consumed = consumed + excluded.consumed, "
-    "handled = handled + excluded.handled, updated_at_ms = excluded.updated_at_ms"
-)
 
 
 def _headers(message: Any) -> Headers:
@@ -63,6 +46,7 @@ class Group:
                 "auto.offset.reset": "earliest",
                 "enable.auto.offset.store": False,
                 "auto.commit.interval.ms": 1000,
+                "fetch.wait.max.ms": FETCH_WAIT_MAX_MS,
             }
         )
         self.consumer.subscribe(topics)
@@ -192,11 +176,7 @@ class Bare:
     def _decide_tasks(self, batch: list[tuple[Headers, dict[str, Any]]], now_ms: int) -> list[Row]:
         known = {
             row[0]: row
-            for row in self.database.execute(
-                "SELECT task_id, assignee, number, completed_at_ms FROM tasks_task "
-                "WHERE task_id IN (SELECT value FROM json_each(?))",
-                (json.dumps([body["task_id"] for _, body in batch if "task_id" in body]),),
-            )
+            for row in self.database.execute(TASKS, (json.dumps([b["task_id"] for _, b in batch if "task_id" in b]),))
         }
         workers: list[Row] = []
         created: dict[str, list[Any]] = {}
@@ -233,24 +213,13 @@ class Bare:
                     done.append((time_ms, known[task_id][2]))
                 value = f'{{"task_id":"{task_id}","worker_id":"{assignee}","completed_at":"{format_time(time_ms)}"}}'
                 events.append(self._event(headers, time_ms, 0, ("tasks.task-completed.v1", *kind), value, now_ms))
-        database = self.database
-        database.executemany("INSERT INTO tasks_worker VALUES (?, ?, 1)", workers)
-        database.executemany(
-            "INSERT INTO tasks_task (task_id, title, assignee, created_at_ms, completed_at_ms) VALUES (?, ?, ?, ?, ?)",
-            list(created.values()),
-        )
-        database.executemany("INSERT INTO tasks_assignment VALUES (?, ?, ?, 'created', ?)", assignments)
-        database.executemany("UPDATE tasks_task SET completed_at_ms = ? WHERE number = ?", done)
+        save_tasks(self.database, workers, list(created.values()), assignments, done)
         return events
 
     def _decide_accounting(self, batch: list[tuple[Headers, dict[str, Any]]], now_ms: int) -> list[Row]:
         prices = {
             row[0]: row
-            for row in self.database.execute(
-                "SELECT task_id, fee_minor, reward_minor FROM accounting_price "
-                "WHERE task_id IN (SELECT value FROM json_each(?))",
-                (json.dumps([body["task_id"] for _, body in batch if "task_id" in body]),),
-            )
+            for row in self.database.execute(PRICES, (json.dumps([b["task_id"] for _, b in batch if "task_id" in b]),))
         }
         self.accounts = {
             row[0]: (row[1], row[2])
@@ -291,7 +260,7 @@ class Bare:
             (json.dumps([row[1] for row in transfers]),),
         ).fetchall()
         assert not posted, "nothing is posted twice"
-        self._save_accounting(workers, new_prices, transfers)
+        save_accounting(self.database, workers, new_prices, self.accounts, transfers)
         return events
 
     def _post(
@@ -321,16 +290,6 @@ class Bare:
             f'"business_date":"{BUSINESS_DATE}","task_id":"{task_id}"}}'
         )
         return row, value
-
-    def _save_accounting(self, workers: list[Row], prices: list[Row], transfers: list[Row]) -> None:
-        self.database.executemany("INSERT INTO accounting_worker VALUES (?, ?, 1)", workers)
-        self.database.executemany("INSERT INTO accounting_price VALUES (?, ?, ?, ?)", prices)
-        self.database.executemany(
-            "INSERT INTO ledger_account VALUES (?, ?, ?) ON CONFLICT (worker_id) DO UPDATE SET "
-            "balance_minor = excluded.balance_minor, version = excluded.version",
-            [(worker_id, *self.accounts[worker_id]) for worker_id in {row[6] for row in transfers}],
-        )
-        self.database.executemany(TRANSFER, transfers)
 
 
 if __name__ == "__main__":

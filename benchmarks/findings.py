@@ -24,7 +24,7 @@ class Sizes:
     commands: int = 12_000
     latency_seconds: float = 8.0
     latency_rate: int = 200
-    memory_records: int = 200_000
+    memory_records: int = 300_000
     memory_every_records: int = 20_000
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 
@@ -23,7 +23,7 @@ __all__ = ["draw"]
 
 COLOURS = {"a": "#1f6feb", "b": "#b08800", "c": "#6e7781"}
 INK, GRID = "#1f2328", "#d0d7de"
-SETTINGS = {
+SETTINGS: Any = {  # matplotlib knows a type of its own for each name
     "font.size": 9,
     "axes.edgecolor": GRID,
     "axes.labelcolor": INK,

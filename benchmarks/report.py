@@ -101,14 +101,15 @@ class Report:
         machine, sizes = self.machine, self.sizes
         versions = ", ".join(f"{name} {number}" for name, number in machine.versions.items())
         remarks = [remark for findings in self.findings for remark in findings.remarks]
-        return [
+        when = (
             f"{machine.started}, {machine.name}, load average {machine.load_before:.2f} before and "
-            f"{machine.load_after:.2f} after; took {machine.took_seconds:.0f} s.",
-            f"{versions[0].upper()}{versions[1:]}.",
-            f"Medians of {sizes.runs} paired runs (memory: one run), {sizes.commands:,} commands each; embedded broker "
-            "and SQLite (WAL, synchronous=FULL), fresh for each measurement.",
-            *remarks,
-        ]
+            f"{machine.load_after:.2f} after; took {machine.took_seconds:.0f} s."
+        )
+        how = (
+            f"Medians of {sizes.runs} paired runs (memory: one run), {sizes.commands:,} commands each, for (b) a "
+            "twentieth; embedded broker and SQLite (WAL, synchronous=FULL), fresh for each measurement."
+        )
+        return [when, f"{versions[0].upper()}{versions[1:]}.", how, *remarks]
 
 
 def replace_section(page: str, text: str) -> str:

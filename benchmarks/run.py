@@ -1,4 +1,4 @@
-"""Measures what Payday costs: `make bench`, or
+"""Measures what Payday costs. `make bench`.
 
     python -m benchmarks.run [--only throughput,latency] [--quick] [--json] [--plot [FILE]] [--write [FILE]]
 
@@ -19,6 +19,7 @@ import os
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ from benchmarks.findings import QUICK, Findings, Sizes
 from benchmarks.latency import measure_latency
 from benchmarks.memory import measure_memory
 from benchmarks.process import ROOT, WrongResult
-from benchmarks.report import Machine, Report, replace_section
+from benchmarks.report import Machine, NoSection, Report, replace_section
 from benchmarks.throughput import measure_throughput
 
 if TYPE_CHECKING:
@@ -52,9 +53,7 @@ def measure_parts(parts: list[str], sizes: Sizes) -> Report:
         WrongResult: something that was measured did not do its work.
     """
     load_before, begin = os.getloadavg()[0], time.time()
-    findings = []
-    for part in parts:
-        findings.append(PARTS[part](sizes, lambda text, part=part: print(f"{part}: {text}", file=sys.stderr)))
+    findings = [PARTS[part](sizes, partial(_say, part)) for part in parts]
     return Report(Machine.looked_at(load_before, begin), sizes, findings)
 
 
@@ -65,6 +64,12 @@ def main() -> int:
     parts = [part for part in PARTS if part in arguments.only]
     if arguments.write and (arguments.quick or len(parts) < len(PARTS)):
         parser.error("the page shows a full run: --write goes with neither --quick nor --only")
+    if arguments.write:
+        arguments.plot = arguments.plot or PLOT
+        try:
+            replace_section(arguments.write.read_text(), "")
+        except (OSError, NoSection) as error:
+            parser.error(f"{arguments.write}: {error}")
     sizes = _sizes(arguments)
     if not 200 <= sizes.commands <= COMMANDS_MAX or sizes.runs < 1:
         parser.error(f"between 200 and {COMMANDS_MAX} commands, at least 1 run")
@@ -83,10 +88,14 @@ def main() -> int:
     return 0
 
 
+def _say(part: str, text: str) -> None:
+    print(f"{part}: {text}", file=sys.stderr)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.run",
-        description=(__doc__ or "").partition("\n")[0].partition(":")[0],
+        description=(__doc__ or "").partition("\n")[0],
     )
     parser.add_argument("--only", type=_parts, default=list(PARTS), help=f"of {','.join(PARTS)}")
     parser.add_argument("--quick", action="store_true", help="small sizes: whether it works, not how fast it is")
@@ -96,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--plot", type=Path, nargs="?", const=PLOT, help="draw the figures (docs/images/benchmarks.svg)"
     )
-    parser.add_argument("--write", type=Path, nargs="?", const=PAGE, help="put the table in docs/performance.md")
+    parser.add_argument("--write", type=Path, nargs="?", const=PAGE, help="renew docs/performance.md and its plot")
     return parser
 
 

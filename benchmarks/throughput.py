@@ -1,8 +1,8 @@
 """Payday's whole path against the same work written by hand, and against a loop without any framework.
 
 Three variants do the same work on the same kind of broker and database. Each measurement has a broker, a process and an
-SQLite file (WAL, synchronous=FULL) of its own; the variants take turns, so that a change of the machine's mood meets all
-of them. A rate counts only if every balance, every transfer and every event is what it must be.
+SQLite file (WAL, synchronous=FULL) of its own; the variants take turns, so that a change of the machine's mood meets
+all of them. A rate counts only if every balance, every transfer and every event is what it must be.
 """
 
 from __future__ import annotations

@@ -54,7 +54,9 @@ FAILING_TITLE = "[POP-13] - Fails on purpose"
 FLOOR_TOPIC = "benchmark.floor"
 """Nobody's but the benchmark's."""
 FETCH_WAIT_MAX_MS = 5
-"""Of consumers whose latency is measured: the mock lets an empty fetch wait so long, even if a record comes."""
+"""Of every consumer in the benchmark. librdkafka's mock cluster answers an empty fetch only when this time (500 ms by
+default) is over, where Kafka answers as soon as a record comes: with the default the mock's pauses would be measured.
+"""
 
 
 @dataclass(frozen=True, slots=True)

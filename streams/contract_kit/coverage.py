@@ -138,5 +138,6 @@ class Coverage:
 
 def _message_of(record: Emitted) -> Message | None:
     if isinstance(record, Received):
-        return record.data
+        data: Message = record.data
+        return data
     return record.message if isinstance(record, Sent) else None

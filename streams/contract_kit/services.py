@@ -194,6 +194,7 @@ class Services:
             **dict(wanted.settings),
         }
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PAYDAY_")}
+        inherited["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)  # finds what the tests find
         output, errors = home / "service.out", home / "service.err"
         with output.open("wb") as standard_output, errors.open("wb") as standard_error:
             process = subprocess.Popen(  # noqa: S603  our own interpreter

@@ -5,6 +5,7 @@ Invariant: whatever was started is ended when the session is left, by its own pr
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -118,14 +119,15 @@ class Session:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM to what was started and to what it has started; SIGKILL to what does not end."""
-    for number, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, STOP_SECONDS)):
-        try:
+    """SIGTERM to what was started and to what that has started; SIGKILL to what does not end."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + STOP_SECONDS
+        with contextlib.suppress(ProcessLookupError):  # the whole group has ended
             os.killpg(process.pid, number)
-            process.wait(seconds)
-        except ProcessLookupError:
-            return
-        except subprocess.TimeoutExpired:
+            while time.monotonic() < deadline:
+                process.poll()
+                os.killpg(process.pid, 0)
+                time.sleep(LOOK_SECONDS)
             continue
         return
 
