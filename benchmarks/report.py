@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import libversion
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from benchmarks.findings import Findings, Row, Sizes
 
 __all__ = ["Machine", "NoSection", "Report", "replace_section"]
@@ -32,26 +34,27 @@ class Machine:
     """What the benchmark ran on, and what else it was doing.
 
     Attributes:
-        load_before, load_after: averages over one minute; the benchmark's own work is in the latter.
+        load_before: average over one minute, before the first measurement.
+        load_highest: of those noted after each measurement; the benchmark's own work is in it.
     """
 
     name: str
     versions: dict[str, str]
     started: str
     load_before: float
-    load_after: float
+    load_highest: float
     took_seconds: float
 
     @classmethod
-    def looked_at(cls, load_before: float, begin: float) -> Machine:
+    def looked_at(cls, loads: Sequence[float], begin: float) -> Machine:
         """After the last measurement.
 
         Args:
-            load_before: as it was before the first.
+            loads: before the first measurement and after each.
             begin: of the first, by the clock.
         """
         started = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(begin))
-        return cls(_name(), _versions(), started, load_before, os.getloadavg()[0], time.time() - begin)
+        return cls(_name(), _versions(), started, loads[0], max(loads), time.time() - begin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,7 @@ class Report:
         remarks = [remark for findings in self.findings for remark in findings.remarks]
         when = (
             f"{machine.started}, {machine.name}, load average {machine.load_before:.2f} before and "
-            f"{machine.load_after:.2f} after; took {machine.took_seconds:.0f} s."
+            f"{machine.load_highest:.2f} at most; took {machine.took_seconds:.0f} s."
         )
         how = (
             f"Medians of {sizes.runs} paired runs (memory: one run), {sizes.commands:,} commands each, for (b) a "

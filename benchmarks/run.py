@@ -52,9 +52,14 @@ def measure_parts(parts: list[str], sizes: Sizes) -> Report:
     Raises:
         WrongResult: something that was measured did not do its work.
     """
-    load_before, begin = os.getloadavg()[0], time.time()
-    findings = [PARTS[part](sizes, partial(_say, part)) for part in parts]
-    return Report(Machine.looked_at(load_before, begin), sizes, findings)
+    loads, begin = [os.getloadavg()[0]], time.time()
+
+    def say(part: str, text: str) -> None:
+        loads.append(os.getloadavg()[0])
+        print(f"{part}: {text}", file=sys.stderr)
+
+    findings = [PARTS[part](sizes, partial(say, part)) for part in parts]
+    return Report(Machine.looked_at(loads, begin), sizes, findings)
 
 
 def main() -> int:
@@ -86,10 +91,6 @@ def main() -> int:
     if arguments.write:
         arguments.write.write_text(replace_section(arguments.write.read_text(), report.as_markdown()))
     return 0
-
-
-def _say(part: str, text: str) -> None:
-    print(f"{part}: {text}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

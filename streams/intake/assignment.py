@@ -9,6 +9,7 @@ The rebalance callbacks run in the consumer's own thread, inside its poll; every
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
@@ -63,6 +64,8 @@ class Assignment:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._consumer: KafkaConsumer | None = None
         self._unverified: set[PartitionKey] = set()
+        self._flag = threading.Lock()
+        """The flag and librdkafka's own change together, also while the consumer's thread assigns partitions."""
         self.paused = False
         self.joined = False
 
@@ -82,7 +85,8 @@ class Assignment:
             for key, offset in self._earlier_starts(consumer, partitions).items():
                 next(p for p in partitions if (p.topic, p.partition) == key).offset = offset
             consumer.incremental_assign(partitions)  # the subscriber's options fix cooperative-sticky
-            (consumer.pause if self.paused else consumer.resume)(partitions)
+            with self._flag:
+                (consumer.pause if self.paused else consumer.resume)(partitions)
         self.joined = True
         log.info("partitions assigned", partitions=[f"{topic}[{partition}]" for topic, partition in keys])
 
@@ -165,15 +169,17 @@ class Assignment:
 
     def pause(self) -> None:
         """Stop fetching while staying in the group."""
-        self.paused = True
-        if self._consumer is not None:
-            self._consumer.pause(self._consumer.assignment())
+        with self._flag:
+            self.paused = True
+            if self._consumer is not None:
+                self._consumer.pause(self._consumer.assignment())
 
     def resume(self) -> None:
         """Fetch again."""
-        self.paused = False
-        if self._consumer is not None:
-            self._consumer.resume(self._consumer.assignment())
+        with self._flag:
+            if self._consumer is not None:
+                self._consumer.resume(self._consumer.assignment())
+            self.paused = False
 
     @staticmethod
     def _tolerant(what: str, action: Callable[[TopicPartition], Any], partition: TopicPartition) -> None:

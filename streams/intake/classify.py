@@ -40,8 +40,8 @@ class BatchFailed(Exception):
 class Probe(Protocol):
     """An independent sign of life of what a handler depends on."""
 
-    async def probe(self) -> None:
-        """Raise if there is none."""
+    async def probe_write(self) -> None:
+        """Raise if nothing could be written now."""
         ...
 
 
@@ -52,7 +52,7 @@ async def classify(error: Exception, probe: Probe) -> Kind:
     if isinstance(error, DatabaseUnavailable | DatabaseReadOnly):
         return Kind.OUTAGE
     try:
-        await probe.probe()
+        await probe.probe_write()
     except Exception:  # whatever keeps the probe from answering is the outage itself
         return Kind.OUTAGE
     return Kind.FAILURE

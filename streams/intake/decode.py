@@ -56,6 +56,8 @@ def decode(record: Record, catalog: MessageCatalog, accepts: frozenset[str], top
         record.rejection = _rejection(Reason.UNDECODABLE, "a header's value is not UTF-8", error)
         return
     problem = _attribute_problem(record, catalog)
+    if problem is None:  # only what a column can hold is ever looked up in the inbox
+        record.identity = (record.attributes["ce_source"], record.attributes["ce_id"])
     if problem is not None:
         record.rejection = Rejection(Reason.INVALID, problem, "InvalidHeaders")
         return
@@ -84,9 +86,6 @@ def _read_attributes(record: Record) -> None:
     for name, value in record.headers:
         if value is not None and (name.startswith("ce_") or name in CARRIED_HEADERS):
             attributes[name] = value.decode()
-    source, message_id = attributes.get("ce_source"), attributes.get("ce_id")
-    if source and message_id:
-        record.identity = (source, message_id)
 
 
 def _attribute_problem(record: Record, catalog: MessageCatalog) -> str | None:

@@ -167,13 +167,13 @@ class Subscription:
         stopped: set[PartitionKey] = set()
         for record in records:
             key = record.partition_key
-            if key in stopped:
+            if key in stopped or key in self._rewinds:  # asked for in this delivery: nothing behind it is taken
                 continue
             start = expected[key]
             if start is not None and record.offset > start:
                 low = await self._low_watermark(key)
                 if low < record.offset and self._sought.get(key) != start:
-                    self._sought[key] = self._rewinds[key] = start
+                    self._rewinds[key] = start
                     stopped.add(key)
                     log.warning("records are missing; reading again", partition=key, expected=start, got=record.offset)
                     continue
@@ -201,8 +201,9 @@ class Subscription:
             raise Outage(f"Kafka does not say where {key[0]}[{key[1]}] begins: {error}") from error
 
     def take_rewinds(self) -> dict[PartitionKey, int]:
-        """Where to read again because of a gap."""
+        """Where to read again because of a gap. From then on the gap counts as looked at once."""
         rewinds, self._rewinds = self._rewinds, {}
+        self._sought.update(rewinds)
         return rewinds
 
     # --- outages ------------------------------------------------------------------------------------------------
@@ -221,10 +222,10 @@ class Subscription:
             try:
                 await self.database.probe_write()
                 await self.assignment.verify()
+                self.assignment.resume()
             except Exception as error:  # any reason not to go on is a reason to wait
                 log.debug("still paused", group=self.group, error=str(error))
                 continue
-            self.assignment.resume()
             log.warning("intake resumed", group=self.group)
             return
 

@@ -51,6 +51,7 @@ class UnitOfWork:
         self._subscription = subscription
         self._records = list(records)
         self._live: list[Record] = []
+        self._unneeded: list[Record] = []
         self._duplicates: list[Record] = []
         self._parked: list[tuple[Record, Rejection, bool]] = []
         self._parked_ids: set[int] = set()
@@ -128,8 +129,18 @@ class UnitOfWork:
         self._held = await parking.load_held_keys(self.connection, subscription.group, self._records)
         message_ids = [identity[1] for record in self._records if (identity := record.identity) is not None]
         seen = await inbox.find_in_inbox(self.connection, subscription.group, message_ids)
+        before = await self._parked_before()
         for record in self._records:
-            self._admit(record, seen)
+            if before and parking.parked_identity(record) in before:
+                self._duplicates.append(record)
+            else:
+                self._admit(record, seen)
+
+    async def _parked_before(self) -> set[parking.ParkedIdentity]:
+        """Records that are read again although they are parked, and whose key is not held to show it."""
+        holds = self._subscription.holds_keys
+        loose = [record for record in self._records if record.key is None or not holds(record.topic)]
+        return await parking.already_parked(self.connection, self._subscription.group, loose)
 
     def _admit(self, record: Record, seen: inbox.Seen) -> None:
         if record.rejection is not None and record.rejection.reason is not Reason.FAILED:
@@ -157,7 +168,7 @@ class UnitOfWork:
             self._park(record, record.rejection)
         else:
             seen[identity] = fingerprint
-            self._live.append(record)
+            (self._unneeded if record.message is None else self._live).append(record)
 
     async def save(self) -> None:
         """Write everything down.
@@ -166,7 +177,7 @@ class UnitOfWork:
             Fenced: another consumer owns one of the partitions now.
         """
         subscription, connection = self._subscription, self.connection
-        handled = [record for record in self._live if id(record) not in self._parked_ids]
+        handled = [record for record in self._live if id(record) not in self._parked_ids] + self._unneeded
         await append(connection, self._outgoing, self.now_ms)
         await inbox.add_to_inbox(connection, subscription.group, handled, self.now_ms)
         await self._save_parked()

@@ -141,7 +141,7 @@ class Relay:
             if step.acknowledged:
                 backoff.reset()
             elif step.refused:  # as long as anything goes through, the others do not wait for what does not
-                await asyncio.sleep(backoff.next_seconds())
+                await self._sleep(backoff.next_seconds())
 
     async def _fetch(self) -> list[UnsentRow]:
         async with self._database.read() as connection:

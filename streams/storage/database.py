@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,16 +23,16 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from streams.storage.errors import (
-    SQLITE_UNUSABLE_TEXTS,
     DatabaseBusy,
     DatabaseReadOnly,
     DatabaseUnavailable,
     is_contention,
     is_read_only,
+    is_unusable,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
 __all__ = ["Database"]
 
@@ -82,14 +82,17 @@ class Database:
             DatabaseUnavailable: the database cannot be opened.
             DatabaseReadOnly: it refuses writes.
         """
-        if not self.is_sqlite:
-            async with _mapped_errors(self), self._writer.begin() as connection:
+        async with AsyncExitStack() as stack:
+            if self.is_sqlite:
+                await stack.enter_async_context(self._fair_lock)
+            with _unreachable(self):
+                connection = await stack.enter_async_context(self._writer.connect())
+                if self.is_sqlite:
+                    await self._begin_immediate(connection)
+            with _mapped_errors(self):
                 yield connection
-            return
-        async with self._fair_lock, _mapped_errors(self), self._writer.connect() as connection:
-            await self._begin_immediate(connection)
-            yield connection
-            await connection.commit()
+            with _unreachable(self):
+                await connection.commit()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
@@ -98,10 +101,13 @@ class Database:
         Raises:
             DatabaseUnavailable: the database cannot be opened.
         """
-        async with _mapped_errors(self), self._reader.connect() as connection:
-            if self.is_sqlite:
-                await connection.exec_driver_sql("BEGIN")
-            yield connection
+        async with AsyncExitStack() as stack:
+            with _unreachable(self):
+                connection = await stack.enter_async_context(self._reader.connect())
+                if self.is_sqlite:
+                    await connection.exec_driver_sql("BEGIN")
+            with _mapped_errors(self):
+                yield connection
 
     async def probe(self) -> None:
         """Ask for a sign of life.
@@ -153,18 +159,29 @@ class Database:
                 return
 
 
-@asynccontextmanager
-async def _mapped_errors(database: Database) -> AsyncIterator[None]:
-    """Turn 'cannot open', 'connection lost' and 'read-only' of any driver into the storage's own errors."""
+@contextmanager
+def _mapped_errors(database: Database) -> Iterator[None]:
+    """Turn 'connection lost', 'unusable' and 'read-only' of any driver into the storage's own errors.
+
+    Only what the driver raised: an error of the caller's own block, be it an OSError, is the caller's.
+    """
     try:
         yield
     except DBAPIError as error:
         if is_read_only(error):
             raise DatabaseReadOnly(f"{database.described} is read-only") from error
-        if error.connection_invalidated or any(text in str(error.orig) for text in SQLITE_UNUSABLE_TEXTS):
-            raise DatabaseUnavailable(f"{database.described} cannot be opened: {_first_line(error)}") from error
+        if error.connection_invalidated or is_unusable(error):
+            raise DatabaseUnavailable(f"{database.described} cannot be used: {_first_line(error)}") from error
         raise
-    except OSError as error:  # asyncpg reports a refused connection as such
+
+
+@contextmanager
+def _unreachable(database: Database) -> Iterator[None]:
+    """The same around connecting and committing, where asyncpg reports a refused connection as an OSError."""
+    try:
+        with _mapped_errors(database):
+            yield
+    except OSError as error:
         raise DatabaseUnavailable(f"{database.described} cannot be reached: {error}") from error
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "StorageError",
     "is_contention",
     "is_read_only",
+    "is_unusable",
 ]
 
 CONTENTION_SQLSTATES = frozenset(
@@ -30,7 +31,15 @@ CONTENTION_SQLSTATES = frozenset(
 )
 SQLITE_BUSY_TEXTS = ("database is locked", "database table is locked", "database is busy")
 SQLITE_READ_ONLY_TEXT = "readonly database"
-SQLITE_UNUSABLE_TEXTS = ("unable to open database file", "file is not a database", "disk image is malformed")
+SQLITE_UNUSABLE_TEXTS = (
+    "unable to open database file",
+    "file is not a database",
+    "disk image is malformed",
+    "database or disk is full",
+    "disk I/O error",
+)
+UNUSABLE_SQLSTATES = ("08", "53", "57P", "58")
+"""PostgreSQL's classes: connection lost, out of resources, shutting down, system error. None is a record's fault."""
 
 
 class StorageError(Exception):
@@ -67,3 +76,9 @@ def is_contention(error: BaseException) -> bool:
 def is_read_only(error: BaseException) -> bool:
     """Whether the database refused a write because it may only be read."""
     return isinstance(error, DBAPIError) and SQLITE_READ_ONLY_TEXT in str(error.orig)
+
+
+def is_unusable(error: DBAPIError) -> bool:
+    """Whether the database itself is in trouble: nobody could write to it now."""
+    state = getattr(error.orig, "sqlstate", None) or ""
+    return state.startswith(UNUSABLE_SQLSTATES) or any(text in str(error.orig) for text in SQLITE_UNUSABLE_TEXTS)

@@ -50,6 +50,7 @@ def test_every_body_that_a_contract_allows_is_read(entry: Any) -> None:
     check()
 
 
+@pytest.mark.timeout(420)  # a failing example takes time to shrink
 @settings(quietly, max_examples=EXAMPLES_MAX)
 @given(course=courses())
 def test_nothing_is_lost_whatever_is_sent(

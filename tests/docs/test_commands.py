@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import os
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,9 +38,19 @@ def functions_of(file: Path) -> list[str]:
     return [node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
 
 
+def require(program: str) -> None:
+    """A program that is missing skips with a reason, and fails where `PAYDAY_TEST_REQUIRE` names it."""
+    if shutil.which(program) is None:
+        reason = f"{program} is not installed"
+        (pytest.fail if program in os.environ.get("PAYDAY_TEST_REQUIRE", "").split(",") else pytest.skip)(reason)
+
+
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=name_of)
 def test_the_commands_of_a_page_work(page: Path, tmp_path: Path) -> None:
     """In a home of their own, from the first block to the last."""
+    for program in ("bash", "curl"):
+        if f"{program} " in page.read_text() or program == "bash":
+            require(program)
     with Session(tmp_path) as session:
         for block in blocks_of(page):
             if block.reason is None:

@@ -107,10 +107,9 @@ def test_every_check_of_the_audit_has_an_advice() -> None:
     }
 
 
-@pytest.mark.parametrize("picture", sorted(ROOT.glob("docs/images/*.svg")), ids=name_of)
-def test_a_picture_is_sound_and_small(picture: Path) -> None:
+def test_the_picture_is_sound_and_small() -> None:
     """XML with a title and a description for those who cannot see it, no script, nothing from elsewhere."""
-    text = picture.read_text()
+    text = (ROOT / "docs/images/one-message.svg").read_text()
     root = ET.fromstring(text)
     space = "{http://www.w3.org/2000/svg}"
     assert root.tag == f"{space}svg"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from faststream import BaseMiddleware
 from sqlalchemy import text
 
-from tests.integration.notes_app import echo, notes_app
+from tests.integration.notes_app import LIMITS, echo, notes_app
 from tests.kit import rows
 
 if TYPE_CHECKING:
@@ -94,8 +95,46 @@ async def test_an_outage_of_the_database_parks_nothing(database_file: Path) -> N
         assert await app.counts() == expected
 
 
-async def test_a_record_that_makes_the_save_fail_is_isolated(database_file: Path) -> None:
-    """The batch is redone in halves: the record at fault is parked, in its place, and all others go through."""
+async def test_a_failure_of_a_single_record_is_tried_once_more(database_file: Path) -> None:
+    """A delivery of one record gets the second chance that halving gives to larger ones."""
+    raised: list[bool] = []
+
+    async def fail_once(batch: Batch[Any], work: UnitOfWork) -> None:
+        if not raised:
+            raised.append(True)
+            raise KeyError("only once")
+        await echo(batch, work)
+
+    async with notes_app(database_file, fail_once) as app:
+        app.send("alone")
+        await app.until_taken()
+        counts = await app.counts()
+    assert (counts["handled"], counts["parked"]) == (1, 0)
+
+
+async def test_an_os_error_of_a_handler_is_no_outage_of_the_database(database_file: Path) -> None:
+    """A handler that misses a file fails for its record; the group does not stop for it."""
+
+    async def read_file(batch: Batch[Any], work: UnitOfWork) -> None:
+        for record in batch:
+            if record.message.text == "bad":
+                raise FileNotFoundError("rates.csv")
+        await echo(batch, work)
+
+    async with notes_app(database_file, read_file) as app:
+        app.send("good", key=b"a")
+        app.send("bad", key=b"b")
+        app.send("good", key=b"c")
+        await app.until_taken()
+        assert await rows(app.database, "SELECT reason, error_type FROM parked") == [("failed", "FileNotFoundError")]
+
+
+@pytest.mark.parametrize("redo_budget_seconds", [20.0, 0.0])
+async def test_a_record_that_makes_the_save_fail_is_isolated(database_file: Path, redo_budget_seconds: float) -> None:
+    """The batch is redone in halves: the record at fault is parked, in its place, and all others go through.
+
+    Also when the time to redo is up at once: each delivery settles something, so that the group comes on.
+    """
 
     async def save(batch: Batch[Any], work: UnitOfWork) -> None:
         for record in batch:
@@ -103,7 +142,8 @@ async def test_a_record_that_makes_the_save_fail_is_isolated(database_file: Path
                 await work.connection.execute(text("INSERT INTO ledger_book (book_id) VALUES (1)"))
         await echo(batch, work)
 
-    async with notes_app(database_file, save) as app:
+    limits = replace(LIMITS, redo_budget_seconds=redo_budget_seconds)
+    async with notes_app(database_file, save, limits=limits) as app:
         app.send(*(str(number) for number in range(15)), key=b"a")
         app.send("poison", "behind", key=b"b")
         app.send(*(str(number) for number in range(15)), key=b"c")

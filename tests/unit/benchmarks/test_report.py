@@ -30,7 +30,7 @@ def test_a_single_run_has_no_range() -> None:
     assert "| (a), at the start | MB | 105 |  |" in report().as_markdown()
 
 
-@pytest.mark.parametrize("circumstance", ["2 x Test", "load average 0.50 before and 1.50 after", "A remark."])
+@pytest.mark.parametrize("circumstance", ["2 x Test", "load average 0.50 before and 1.50 at most", "A remark."])
 def test_the_circumstances_stand_beside_the_figures(circumstance: str) -> None:
     assert circumstance in report().as_markdown()
     assert circumstance in report().as_text()

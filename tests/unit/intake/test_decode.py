@@ -62,6 +62,14 @@ def test_a_record_without_headers_is_invalid() -> None:
     assert rejected(record) == (Reason.INVALID, "header ce_id is missing")
 
 
+@pytest.mark.parametrize("message_id", ["i\x00d", "x" * 256])
+def test_an_id_that_no_column_holds_is_never_looked_up(message_id: str) -> None:
+    """PostgreSQL refuses NUL in text: such a record has no identity, so that parking it does not fail either."""
+    record = note(0, message_id=message_id)
+    assert rejected(record)[0] is Reason.INVALID
+    assert record.identity is None
+
+
 def test_a_tombstone_is_undecodable() -> None:
     """A missing value is told apart from an empty one."""
     record = note(0)

@@ -104,8 +104,12 @@ class TestInbox:
         assert await rows(database, COUNTS) == [(2, 1, 0, 1, 0, 0, 0, 2)]
 
     async def test_a_type_that_the_group_does_not_handle_counts_as_handled(self, database: Database) -> None:
-        """A catalogued type outside `accepts` is taken without its body being read."""
-        await take(subscription(database), [note(0, type_name="other.v1", value=b"not json")])
+        """A catalogued type outside `accepts` is taken without its body being read or its handler being called."""
+
+        async def nobody(_work: UnitOfWork) -> None:
+            raise AssertionError("there is nothing for a handler to do")
+
+        await take(subscription(database), [note(0, type_name="other.v1", value=b"not json")], nobody)
         assert await rows(database, COUNTS) == [(1, 1, 0, 0, 0, 0, 0, 1)]
 
 
@@ -159,6 +163,15 @@ class TestParking:
         await take(subscription(database), records, fail_bad)
         assert await rows(database, "SELECT count(*) FROM parked") == [(3,)]
         assert await rows(database, COUNTS) == [(6, 0, 3, 3, 0, 0, 0, 3)]
+
+    async def test_a_parked_record_without_a_key_is_not_handled_when_read_again(self, database: Database) -> None:
+        """Nothing holds it back, but it is parked: its handling is the store's business now."""
+        record = note(0, "bad", key=None)
+        await take(subscription(database), [record], fail_bad)
+        record.outcome = None
+        await take(subscription(database), [record], emit_each)
+        assert record.outcome is Outcome.DUPLICATE
+        assert await rows(database, "SELECT count(*) FROM outbox") == [(0,)]
 
     async def test_a_record_is_parked_with_a_bounded_one_line_error(self, database: Database) -> None:
         """However long the text of an exception is, it fits its column and PostgreSQL's text type."""
@@ -241,6 +254,17 @@ class TestGaps:
         await take(subscribed, [note(7)])
         await take(subscribed, [note(0), note(1)])
         assert await rows(database, COUNTS) == [(3, 3, 0, 0, 0, 0, 0, 2)]
+
+    async def test_a_gap_is_not_passed_over_because_its_transaction_failed(self, database: Database) -> None:
+        """Redone before the consumer has gone back, the records behind the gap still wait."""
+        subscribed = subscription(database)
+        subscribed.assignment._consumer = FakeConsumer()
+        await take(subscribed, [note(0)])
+        later = note(5)
+        for _ in range(2):
+            await take(subscribed, [later])
+        assert later.outcome is None
+        assert subscribed.take_rewinds() == {(later.topic, 0): 1}
 
     async def test_kafka_not_answering_about_a_gap_is_an_outage(self, database: Database) -> None:
         """The records behind the gap are not to blame: they are neither parked nor skipped."""

@@ -112,6 +112,27 @@ async def test_a_missing_folder_is_unavailable(tmp_path: Path) -> None:
     await asyncio.sleep(0.1)  # the driver's thread reports the end of a failed opening to this loop
 
 
+async def test_a_full_database_is_an_outage(database: Database) -> None:
+    """Nobody could write now, so no record is to blame."""
+
+    async def fill() -> None:
+        async with database.write() as connection:
+            pages = (await connection.exec_driver_sql("PRAGMA page_count")).scalar_one()
+            await connection.exec_driver_sql(f"PRAGMA max_page_count = {pages + 2}")
+            await connection.execute(text("UPDATE ledger_book SET closed_through = hex(zeroblob(100000))"))
+
+    with pytest.raises(DatabaseUnavailable, match="full"):
+        await fill()
+
+
+async def test_an_error_of_the_callers_own_block_is_left_alone(database: Database) -> None:
+    """A file that a handler misses, or its own time-out, says nothing about the database."""
+    for error in (FileNotFoundError("rates.csv"), TimeoutError(), ConnectionRefusedError()):
+        with pytest.raises(type(error)):
+            async with database.write():
+                raise error
+
+
 async def test_writers_of_one_process_take_turns(database: Database) -> None:
     """Many tasks that write at once each get their transaction."""
 

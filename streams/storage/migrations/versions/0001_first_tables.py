@@ -108,7 +108,7 @@ def upgrade() -> None:
         ["group_name", "topic", "key_hash"],
         unique=False,
         sqlite_where=sa.text("resolved_at_ms IS NULL AND holds_key = 1"),
-        postgresql_where=sa.text("resolved_at_ms IS NULL AND holds_key = 1"),
+        postgresql_where=sa.text("resolved_at_ms IS NULL AND holds_key = true"),
     )
     op.create_index(
         "ix_parked_unresolved",
