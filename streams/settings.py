@@ -21,6 +21,10 @@ NAME_PREFIX = r"^[a-zA-Z0-9._-]*$"
 EMBEDDED_ADDRESS_FILE = "broker.address"
 SECRET_FILE = "secret"  # noqa: S105  a file's name
 SECRET_BYTES = 32
+SECRET_FIELDS = frozenset({"secret", "http_token", "database_url"})
+"""Never repeated in an error: a log keeps it."""
+SECRET_MAX_BYTES = 64
+"""A BLAKE2b key is at most so long."""
 PORT_MAX = 65_535
 DATABASE_BACKENDS = ("sqlite+aiosqlite", "postgresql+asyncpg")
 
@@ -61,7 +65,7 @@ class Settings(BaseSettings):
     """A message may be dated this far ahead of this machine's clock."""
     max_records: Annotated[int, Field(ge=1, le=10_000)] = 500
     """Records in one batch, and so in one transaction."""
-    drain_seconds: Annotated[float, Field(ge=0, le=600)] = 10.0
+    drain_seconds: Annotated[float, Field(ge=0, le=15)] = 10.0
     """How long a stop waits for the outbox to be published."""
     http_host: str = "127.0.0.1"
     """The address on which health and metrics are served."""
@@ -79,6 +83,13 @@ class Settings(BaseSettings):
             ZoneInfo(value)
         except (ZoneInfoNotFoundError, ValueError, OSError):
             raise ValueError("is no time zone; name one like UTC or Europe/Berlin") from None
+        return value
+
+    @field_validator("secret")
+    @classmethod
+    def _fits_a_key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not 0 < len(value.get_secret_value().encode()) <= SECRET_MAX_BYTES:
+            raise ValueError(f"should be 1 to {SECRET_MAX_BYTES} bytes")
         return value
 
     @field_validator("database_url")
@@ -141,9 +152,9 @@ class Settings(BaseSettings):
             ) from None
 
     def secret_bytes(self) -> bytes:
-        """The secret, generated and kept in this home when it was not set. At most 64 bytes: a BLAKE2b key."""
+        """The secret, generated and kept in this home when it was not set."""
         if self.secret is not None:
-            return self.secret.get_secret_value().encode()[:64]
+            return self.secret.get_secret_value().encode()
         path = self.home / SECRET_FILE
         try:
             return path.read_bytes()
@@ -173,5 +184,6 @@ def load_settings(**overrides: object) -> Settings:
 def _problem(problem: object) -> str:
     assert isinstance(problem, dict)
     name = PREFIX + "_".join(str(part) for part in problem["loc"]).upper()
-    shown = str(problem["input"])[:80]
-    return f"{name}={shown!r}: {problem['msg'].removeprefix('Value error, ')}"
+    secret = problem["loc"] and problem["loc"][0] in SECRET_FIELDS
+    shown = "" if secret else f"={str(problem['input'])[:80]!r}"
+    return f"{name}{shown}: {problem['msg'].removeprefix('Value error, ')}"

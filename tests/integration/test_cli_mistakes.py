@@ -77,7 +77,7 @@ CASES = [
         settings={"PAYDAY_KAFKA_BOOTSTRAP_SERVERS": "nowhere"},
     ),
     Case("status", 2, "PAYDAY_TIME_ZONE='Mars'", settings={"PAYDAY_TIME_ZONE": "Mars"}),
-    Case("db check", 2, "PAYDAY_DATABASE_URL='mysql://x': should be", settings={"PAYDAY_DATABASE_URL": "mysql://x"}),
+    Case("db check", 2, "PAYDAY_DATABASE_URL: should be", settings={"PAYDAY_DATABASE_URL": "mysql://x"}),
     Case("broker", 2, "PAYDAY_TOPIC_PREFIX", settings={"PAYDAY_TOPIC_PREFIX": "a b"}),
     # Nothing to send.
     Case("send", 2, "either --data JSON"),
