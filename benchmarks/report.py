@@ -108,8 +108,9 @@ class Report:
             f"{machine.started}, {machine.name}, load average {machine.load_before:.2f} before and "
             f"{machine.load_highest:.2f} at most; took {machine.took_seconds:.0f} s."
         )
+        runs = f"Medians of {sizes.runs} paired runs (memory: one run)" if sizes.runs > 1 else "One run"
         how = (
-            f"Medians of {sizes.runs} paired runs (memory: one run), {sizes.commands:,} commands each, for (b) a "
+            f"{runs}, {sizes.commands:,} commands each, for (b) a "
             "twentieth; embedded broker and SQLite (WAL, synchronous=FULL), fresh for each measurement."
         )
         return [when, f"{versions[0].upper()}{versions[1:]}.", how, *remarks]

@@ -191,8 +191,8 @@ def _add_life_cycle(payday: Payday, parts: frozenset[str], drain_seconds: float)
     async def open_database() -> None:
         if payday.http is not None:
             payday.http.start()
-        payday.sampler.start()
         await prepare(payday.database)
+        payday.sampler.start()  # not before: a reader in the moment in which a new file becomes WAL finds it locked
         await payday.intake.start()
 
     async def start_workers() -> None:

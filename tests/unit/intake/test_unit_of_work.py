@@ -166,11 +166,10 @@ class TestParking:
 
     async def test_a_parked_record_without_a_key_is_not_handled_when_read_again(self, database: Database) -> None:
         """Nothing holds it back, but it is parked: its handling is the store's business now."""
-        record = note(0, "bad", key=None)
-        await take(subscription(database), [record], fail_bad)
-        record.outcome = None
-        await take(subscription(database), [record], emit_each)
-        assert record.outcome is Outcome.DUPLICATE
+        await take(subscription(database), [note(0, "bad", key=None, message_id="a")], fail_bad)
+        again = note(0, "bad", key=None, message_id="a")
+        await take(subscription(database), [again], emit_each)
+        assert again.outcome is Outcome.DUPLICATE
         assert await rows(database, "SELECT count(*) FROM outbox") == [(0,)]
 
     async def test_a_record_is_parked_with_a_bounded_one_line_error(self, database: Database) -> None:
