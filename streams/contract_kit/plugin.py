@@ -41,6 +41,8 @@ PREFIX = "kit."
 """Of topics and groups, so that a name that goes round the settings is seen at once."""
 SECRET = "the contract kit's fixed secret"  # noqa: S105  prices and assignees should be the same in every run
 UNUSED_SERVERS = "localhost:1"
+AHEAD_TESTS = 25
+"""A service is started so many tests before it is needed: its start is mostly waiting, and an idle one costs time."""
 USUAL: dict[str, Any] = {
     "topic_prefix": PREFIX,
     "group_prefix": PREFIX,
@@ -95,22 +97,13 @@ def contract_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def contract_services(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    """The processes of wire mode: all that the collected tests need are started at once."""
+def contract_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """The processes of wire mode."""
     from streams.contract_kit.services import Services  # noqa: PLC0415
 
     services = Services(tmp_path_factory.mktemp("services"), {name: str(value) for name, value in USUAL.items()})
-    try:
-        services.begin(
-            dict.fromkeys(
-                _wanted(item)
-                for item in request.session.items
-                if "contract_transport" in getattr(item, "fixturenames", ()) and not item.get_closest_marker("skip")
-            )
-        )
-        yield services
-    finally:
-        services.close()
+    yield services
+    services.close()
 
 
 @pytest.fixture
@@ -148,15 +141,26 @@ async def _on_the_wire(request: pytest.FixtureRequest) -> AsyncIterator[Transpor
     from streams.contract_kit.wire import WireTransport  # noqa: PLC0415
 
     services: Services = request.getfixturevalue("contract_services")
-    wanted = _wanted(request.node)
-    service = services.get(wanted)
-    transport = await WireTransport.start(service)
+    wanted, *later = _wanted_from(request.node)
+    services.begin(later[:AHEAD_TESTS])
+    transport = await WireTransport.start(services.get(wanted))
     try:
         yield transport
     finally:
         await transport.close()
         if not transport.settled:
             services.discard(wanted)
+        services.keep_only(later)
+
+
+def _wanted_from(first: pytest.Item) -> list[Wanted]:
+    """What a test and those after it need."""
+    items = first.session.items
+    return [
+        _wanted(item)
+        for item in items[items.index(first) :]
+        if "contract_transport" in getattr(item, "fixturenames", ()) and not item.get_closest_marker("skip")
+    ]
 
 
 def _slices_of(item: pytest.Item) -> tuple[str, ...]:

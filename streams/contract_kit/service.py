@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-FETCH_WAIT_MAX_MS = 5
+FETCH_WAIT_MAX_MS = 10
 STANDARD_INPUT = 0
 
 

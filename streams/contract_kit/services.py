@@ -23,7 +23,7 @@ from streams.contract_kit.wire_log import WireLog
 from streams.embedded.broker import EmbeddedBroker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
     from sqlalchemy import Table
@@ -165,6 +165,11 @@ class Services:
             service = self._services[wanted] = self._start(wanted)
         service.wait_until_ready()
         return service
+
+    def keep_only(self, all_wanted: Collection[Wanted]) -> None:
+        """Stop the others, which nobody will ask for any more."""
+        for wanted in [wanted for wanted in self._services if wanted not in all_wanted]:
+            self.discard(wanted)
 
     def discard(self, wanted: Wanted) -> None:
         """Stop a service that can no longer be relied on."""

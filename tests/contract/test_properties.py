@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from streams.contract_kit.records import Sent
     from tests.contract.strategies import Delivery
 
-pytestmark = pytest.mark.memory_only("every example has a service of its own")
-
 EXAMPLES_MAX = 40
 SOMEBODY = numbered("50000000", 1)
 SENTINEL = numbered("5e000000", 1)
@@ -50,6 +48,7 @@ def test_every_body_that_a_contract_allows_is_read(entry: Any) -> None:
     check()
 
 
+@pytest.mark.memory_only("every example has a service of its own")
 @pytest.mark.timeout(420)  # a failing example takes time to shrink
 @settings(quietly, max_examples=EXAMPLES_MAX)
 @given(course=courses())

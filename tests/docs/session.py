@@ -68,7 +68,8 @@ class Session:
             if service not in self._serving:
                 self._serving.add(service)
                 self._background(f"{block.where} needs {service}", SERVICES[service])
-        text = VENV.sub(str(BIN), block.text).replace("/tmp/", f"{self._directory}/").replace("8080", self._port)
+        # The home of the page first: the repository itself may lie under /tmp.
+        text = VENV.sub(str(BIN), block.text.replace("/tmp/", f"{self._directory}/").replace("8080", self._port))
         if block.background:
             self._background(block.where, text)
         else:
