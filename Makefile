@@ -33,8 +33,7 @@ check: env ## format, lint, types, import rules, unit tests: under a minute
 	@echo "unit tests" && $(BIN)/pytest --quiet $(FAST_TESTS)
 
 test: env ## run every test (TEST_ARGS="-k ledger -x")
-	@# The documented commands take servers and minutes of their own: pytest tests/docs/test_commands.py runs them.
-	@$(BIN)/pytest --ignore=tests/docs/test_commands.py $(TEST_ARGS)
+	@$(BIN)/pytest $(TEST_ARGS)
 
 bench: env ## run the benchmarks (BENCH_ARGS)
 	@$(BIN)/python -m benchmarks.run $(BENCH_ARGS)
