@@ -29,6 +29,8 @@ OFFSETS = ("tests/unit/middleware/test_offsets.py",)
 UNIT_OF_WORK = ("tests/unit/intake/test_unit_of_work.py",)
 PRODUCER = ("tests/unit/outbox/test_producer.py",)
 RELAY = ("tests/unit/outbox/test_relay.py",)
+ON_BROKER = ("tests/integration/test_intake_on_broker.py",)
+DECODE = ("tests/unit/intake/test_decode.py",)
 CONTRACTS = ("tests/contract",)
 
 FAULTS = (
@@ -117,6 +119,41 @@ FAULTS = (
         "            if start is not None and record.offset > start:",
         "            if start is not None and record.offset > start + 1_000_000:",
         UNIT_OF_WORK,
+    ),
+    Fault(
+        "gap-blamed-on-the-records",
+        "streams/intake/subscription.py",
+        "        except (KafkaException, TimeoutError) as error:",
+        "        except TimeoutError as error:",
+        UNIT_OF_WORK,
+    ),
+    Fault(
+        "parked-again-or-handled-beside-it",
+        "streams/intake/unit_of_work.py",
+        "            if before and parking.parked_identity(record) in before:",
+        "            if not before and parking.parked_identity(record) in before:",
+        UNIT_OF_WORK,
+    ),
+    Fault(
+        "no-second-try-of-a-single-record",
+        "streams/middleware/dead_letter.py",
+        "                if len(message.records) == 1 and await",
+        "                if not message.records and await",
+        ON_BROKER,
+    ),
+    Fault(
+        "halving-never-ends",
+        "streams/middleware/dead_letter.py",
+        "            if time.monotonic() >= deadline and any(record.outcome is not None for record in message.records):",
+        "            if time.monotonic() >= deadline:",
+        ON_BROKER,
+    ),
+    Fault(
+        "id-that-no-column-holds",
+        "streams/intake/decode.py",
+        'len(value) > ATTRIBUTE_MAX_CHARACTERS or "\\x00" in value:',
+        "len(value) > ATTRIBUTE_MAX_CHARACTERS:",
+        DECODE,
     ),
     Fault(
         "restored-database-not-noticed",
