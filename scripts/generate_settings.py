@@ -24,6 +24,7 @@ WORDS = {"str": "text", "int": "whole number", "float": "number", "Path": "path"
 CHECKED = {
     "time_zone": "an IANA name such as `Europe/Berlin`",
     "database_url": "`sqlite+aiosqlite:///file.db` or `postgresql+asyncpg://user@host/name`",
+    "alarm_webhook_url": "`http://` or `https://`, kept out of logs",
     "kafka_bootstrap_servers": "`host:port`, several separated by commas",
 }
 """What validators in Python ask for, which no annotation says. A test sees that none is forgotten."""

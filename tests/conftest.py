@@ -1,4 +1,4 @@
-"""What all tests share: a fresh database in milliseconds, and the rule that a required service may not be missing."""
+"""What all tests share: a fresh SQLite database in milliseconds, and the services of `tests/services`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 assert ALL_METADATA, "importing the app registers every table"
+
+pytest_plugins = ["tests.services.fixtures"]  # a real Kafka and a real PostgreSQL, for the tests that ask
 
 
 @pytest.fixture(scope="session")
