@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from streams.intake.tables import inbox
-from streams.storage.bulk import among, insert_rows
+from streams.storage.bulk import among, insert_new_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -35,7 +35,11 @@ async def find_in_inbox(connection: AsyncConnection, group: str, message_ids: It
 
 
 async def add_to_inbox(connection: AsyncConnection, group: str, records: Sequence[Record], now_ms: int) -> None:
-    """Remember handled records; each of them must have an identity."""
+    """Remember handled records; each of them must have an identity and was not found in the inbox.
+
+    Raises:
+        DatabaseBusy: somebody else has handled one of them meanwhile; redone, it is a duplicate.
+    """
     rows = []
     for record in records:
         attributes = record.attributes
@@ -49,4 +53,4 @@ async def add_to_inbox(connection: AsyncConnection, group: str, records: Sequenc
                 now_ms,
             )
         )
-    await insert_rows(connection, inbox, COLUMNS, rows)
+    await insert_new_rows(connection, inbox, COLUMNS, sorted(rows))

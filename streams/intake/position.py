@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, select, update
 
 from streams.intake.classify import Fenced
 from streams.intake.tables import progress
+from streams.storage.bulk import insert_new_rows
+from streams.storage.errors import DatabaseBusy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -111,34 +113,25 @@ async def save_advance(
     advance.check_conservation()
     topic, partition = key
     if known.epoch is None:
-        there = (
-            await connection.execute(
-                select(progress.c.epoch).where(
-                    progress.c.group_name == group,
-                    progress.c.topic == topic,
-                    progress.c.partition == partition,
-                )
-            )
-        ).first()
-        if there is not None:
-            raise Fenced(f"{group} {topic}[{partition}] has been started by another consumer")
-        await connection.execute(
-            insert(progress).values(
-                group_name=group,
-                topic=topic,
-                partition=partition,
-                epoch=1,
-                first_offset=advance.first_offset,
-                next_offset=advance.next_offset,
-                consumed=advance.consumed,
-                handled=advance.handled,
-                duplicate=advance.duplicate,
-                parked=advance.parked,
-                lost=advance.lost,
-                skipped=advance.skipped,
-                updated_at_ms=now_ms,
-            )
-        )
+        row = {
+            "group_name": group,
+            "topic": topic,
+            "partition": partition,
+            "epoch": 1,
+            "first_offset": advance.first_offset,
+            "next_offset": advance.next_offset,
+            "consumed": advance.consumed,
+            "handled": advance.handled,
+            "duplicate": advance.duplicate,
+            "parked": advance.parked,
+            "lost": advance.lost,
+            "skipped": advance.skipped,
+            "updated_at_ms": now_ms,
+        }
+        try:
+            await insert_new_rows(connection, progress, tuple(row), [tuple(row.values())])
+        except DatabaseBusy as error:
+            raise Fenced(f"{group} {topic}[{partition}] has been started by another consumer") from error
         return Position(1, advance.next_offset, claimed=True)
     epoch = known.epoch if known.claimed else known.epoch + 1
     result = await connection.execute(

@@ -24,11 +24,13 @@ __all__ = [
     "Cause",
     "Description",
     "MessageCatalog",
+    "Origin",
     "OutgoingMessage",
     "derived_id",
     "format_time",
     "initial",
     "lane_of",
+    "originating",
     "outgoing",
     "parse_time",
 ]
@@ -74,6 +76,24 @@ class MessageCatalog(Protocol):
         ...
 
 
+class Origin(NamedTuple):
+    """Where something goes back to: a message, or a moment at which a schedule or a request asked for it.
+
+    Attributes:
+        time_ms: the `ce_time` of everything that follows from it.
+        message_id: the `ce_id` of the message; None where there is none.
+        correlation_id: of the first message in its chain of causes; None where there is no message.
+        traceparent: W3C trace context, where known.
+        key: the message's record key; answers to a command take it over.
+    """
+
+    time_ms: int
+    message_id: str | None = None
+    correlation_id: str | None = None
+    traceparent: str | None = None
+    key: bytes | None = None
+
+
 class Cause(NamedTuple):
     """The message that is being handled, as that which it causes sees it.
 
@@ -104,6 +124,11 @@ class Cause(NamedTuple):
             name: tells apart what one message causes.
         """
         return derived_id(self.time_ms, self.source, self.id, name)
+
+    @property
+    def origin(self) -> Origin:
+        """What is kept of it for work that goes on after it was handled."""
+        return Origin(self.time_ms, self.id, self.correlation_id, self.traceparent, self.key)
 
 
 class OutgoingMessage(NamedTuple):
@@ -163,15 +188,24 @@ def outgoing(
     Its id derives from the cause and `index` (or a name that tells it apart), its time is the cause's time, so that
     handling the cause again gives the same record.
     """
-    description = catalog.describe(message)
-    source = description.source or ""
+    source = catalog.describe(message).source or ""
     message_id = cause.derive(f"{source}/{index}")
-    headers = _attributes(message_id, description.type, source, cause.time_ms)
-    headers.append(("ce_correlationid", cause.correlation_id))
-    headers.append(("ce_causationid", cause.id))
-    if cause.traceparent is not None:
-        headers.append(("traceparent", cause.traceparent))
-    key = description.key if description.key is not None else cause.key
+    return originating(catalog, message, cause.origin, message_id, topic_prefix=topic_prefix)
+
+
+def originating(
+    catalog: MessageCatalog, message: Any, origin: Origin, message_id: str, *, topic_prefix: str = ""
+) -> OutgoingMessage:
+    """The record of an event whose id is known: what it tells of was begun by `origin`, and is not its direct work."""
+    description = catalog.describe(message)
+    headers = _attributes(message_id, description.type, description.source or "", origin.time_ms)
+    if origin.correlation_id is not None:
+        headers.append(("ce_correlationid", origin.correlation_id))
+    if origin.message_id is not None:
+        headers.append(("ce_causationid", origin.message_id))
+    if origin.traceparent is not None:
+        headers.append(("traceparent", origin.traceparent))
+    key = description.key if description.key is not None else origin.key
     return _record(catalog, message, description, topic_prefix, key, message_id, headers)
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import bindparam, func, select, update
 
 from streams.outbox.envelope import OutgoingMessage
 from streams.outbox.tables import outbox
+from streams.outbox.wakeup import notify_relays
 from streams.storage.bulk import among, insert_rows
 
 if TYPE_CHECKING:
@@ -45,7 +46,9 @@ async def append(connection: AsyncConnection, messages: Sequence[OutgoingMessage
 
     Whoever emits for a key holds a row lock common to that key, so that id order is commit order within a key.
     """
-    await insert_rows(connection, outbox, COLUMNS, [(*message, now_ms) for message in messages])
+    if messages:
+        await insert_rows(connection, outbox, COLUMNS, [(*message, now_ms) for message in messages])
+        await notify_relays(connection)
 
 
 _UNSENT = (

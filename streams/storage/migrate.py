@@ -1,7 +1,7 @@
 """Bringing a database to this version's tables.
 
-An absent or empty SQLite file is made from nothing at start; anything else changes only by `upgrade`, because an
-operator should know when that happens.
+An absent or empty SQLite file is made from nothing at start; anything else, an empty PostgreSQL database too, changes
+only by `upgrade`, because an operator should know when that happens.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import MetaData, inspect
 
 from streams.storage.errors import DatabaseUnavailable, SchemaMismatch
+from streams.storage.locks import lock_alone
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["SchemaState", "prepare", "schema_state", "upgrade"]
 
 MIGRATIONS = Path(__file__).with_name("migrations")
+UPGRADE_LOCK_SECONDS, UPGRADE_STATEMENT_SECONDS = 60, 3600
+UPGRADE_LIMITS = {"lock_timeout": UPGRADE_LOCK_SECONDS, "statement_timeout": UPGRADE_STATEMENT_SECONDS}
+"""In place of those for a batch, on PostgreSQL: a large table takes its time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +80,15 @@ async def prepare(database: Database) -> None:
 
 
 async def upgrade(database: Database) -> None:
-    """Run the migrations that are missing, in one transaction."""
+    """Run the migrations that are missing, in one transaction.
+
+    Of several at once one does the work; the others wait for it and find nothing to do.
+    """
     async with database.write() as connection:
+        if not database.is_sqlite:
+            for name, seconds in UPGRADE_LIMITS.items():
+                await connection.exec_driver_sql(f"SET LOCAL {name} = '{seconds}s'")
+        await lock_alone(connection, "upgrade")
         await connection.run_sync(_upgrade)
 
 

@@ -95,7 +95,7 @@ class Reassigner:
         """Reassign up to `CHUNK_TASKS` tasks; whether there was anything to do."""
         now_ms = time.time_ns() // 1_000_000
         async with self._database.read() as connection:
-            if await store.next_reassignment(connection, now_ms) is None:
+            if not await store.is_reassigning(connection):
                 return False
         async with self._database.write() as connection:
             pending = await store.next_reassignment(connection, now_ms)

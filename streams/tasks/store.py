@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from streams.outbox.envelope import Cause
-from streams.storage.bulk import among, execute_many, insert_rows
+from streams.storage.bulk import among, execute_many, insert_new_rows, insert_rows, upsert_rows
 from streams.tasks.domain import (
     ActiveWorkersKey,
     Assignment,
@@ -43,6 +42,7 @@ __all__ = [
     "active_workers",
     "finish_chunk",
     "insert_assignments",
+    "is_reassigning",
     "next_reassignment",
     "open_tasks",
     "task_rows",
@@ -76,17 +76,11 @@ class _Workers:
         return {WorkerKey(row.worker_id): Worker(row.worker_id, row.role, row.active) for row in rows}
 
     async def save(self, work: UnitOfWork, changed: Mapping[WorkerKey, Worker]) -> None:
-        dialect = sqlite if work.connection.dialect.name == "sqlite" else postgresql
-        statement = dialect.insert(tasks_worker)
-        await work.connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["worker_id"],
-                set_={"role": statement.excluded.role, "active": statement.excluded.active},
-            ),
-            [
-                {"worker_id": worker.worker_id, "role": worker.role, "active": worker.active}
-                for worker in changed.values()
-            ],
+        await upsert_rows(
+            work.connection,
+            tasks_worker,
+            ("worker_id", "role", "active"),
+            sorted((worker.worker_id, worker.role, worker.active) for worker in changed.values()),
         )
 
 
@@ -109,7 +103,7 @@ class _Tasks:
         return {TaskKey(row[0]): Task(*row) for row in rows}
 
     async def save(self, work: UnitOfWork, changed: Mapping[TaskKey, Task]) -> None:
-        await insert_rows(
+        await insert_new_rows(
             work.connection,
             tasks_task,
             ("task_id", "title", "assignee", "created_at_ms", "completed_at_ms"),
@@ -257,6 +251,12 @@ class PendingReassignment:
             row.traceparent,
             now_ms,
         )
+
+
+async def is_reassigning(connection: AsyncConnection) -> bool:
+    """Whether a reassignment is unfinished; for a look, which may not lock."""
+    unfinished = select(tasks_reassignment.c.number).where(tasks_reassignment.c.finished_at_ms.is_(None)).limit(1)
+    return (await connection.execute(unfinished)).first() is not None
 
 
 async def next_reassignment(connection: AsyncConnection, now_ms: int) -> PendingReassignment | None:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from sqlalchemy import insert, text
 
-__all__ = ["ANN", "BOB", "TASKS", "TOTALS", "execute", "write_books"]
+from streams.accounting.tables import accounting_price, accounting_rejection
+from streams.intake.tables import parked, progress
+from streams.ledger.tables import ledger_account, ledger_transfer
+from streams.outbox.tables import outbox
+from streams.storage.bulk import insert_rows
+from streams.tasks.tables import tasks_assignment, tasks_rejection, tasks_task
+
+if TYPE_CHECKING:
+    from sqlalchemy import Table
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from streams.storage.database import Database
+
+__all__ = ["ANN", "BOB", "TASKS", "TOTALS", "execute", "park", "write_books"]
 
 ANN = "00000000-0000-7000-8000-00000000000a"
 BOB = "00000000-0000-7000-8000-00000000000b"
@@ -38,47 +48,48 @@ POSTINGS = (
 HOUSE = {"fee": "house:fees", "reward": "house:rewards", "adjustment": "house:adjustments"}
 
 
-def execute(file: Path, *statements: str) -> None:
+async def execute(database: Database, *statements: str) -> None:
     """Change a database behind everybody's back."""
-    with closing(sqlite3.connect(file)) as connection:
+    async with database.write() as connection:
         for statement in statements:
-            connection.execute(statement)
-        connection.commit()
+            await connection.execute(text(statement))
 
 
-def write_books(file: Path) -> None:
+async def write_books(database: Database) -> None:
     """Fill the tables."""
-    with closing(sqlite3.connect(file)) as connection:
-        _write_slices(connection)
-        _write_ledger(connection)
-        _write_kit(connection)
-        connection.commit()
+    async with database.write() as connection:
+        await _write_slices(connection)
+        await _write_ledger(connection)
+        await _write_kit(connection)
+    await park(database, 7)
 
 
-def _write_slices(connection: sqlite3.Connection) -> None:
-    connection.executemany(
-        "INSERT INTO tasks_task (task_id, title, assignee, created_at_ms, completed_at_ms) VALUES (?, 't', ?, 1, ?)",
-        [(TASKS[0], ANN, 2), (TASKS[1], BOB, None), (TASKS[2], BOB, None)],
-    )
-    connection.executemany(
-        "INSERT INTO tasks_assignment VALUES (?, ?, ?, ?, 1)",
-        [
-            ("a0", TASKS[0], ANN, "created"),
-            ("a1", TASKS[1], BOB, "created"),
-            ("a2", TASKS[2], ANN, "created"),
-            ("a3", TASKS[2], BOB, "reassigned"),
-        ],
-    )
-    connection.executemany(
-        "INSERT INTO accounting_price VALUES (?, ?, ?, 1)", [(task, FEE_MINOR, REWARD_MINOR) for task in TASKS]
-    )
-    connection.executemany(
-        "INSERT INTO tasks_rejection VALUES (?, 'x', ?, 1)", [("r1", "task-exists"), ("r2", "task-exists")]
-    )
-    connection.execute("INSERT INTO accounting_rejection VALUES ('r3', 'x', 'not-allowed', 1)")
+async def _fill(connection: AsyncConnection, table: Table, *rows: tuple[object, ...]) -> None:
+    """Insert rows whose values stand in the order of the columns."""
+    await insert_rows(connection, table, tuple(column.name for column in table.columns)[-len(rows[0]) :], rows)
 
 
-def _write_ledger(connection: sqlite3.Connection) -> None:
+async def _write_slices(connection: AsyncConnection) -> None:
+    await insert_rows(
+        connection,
+        tasks_task,
+        ("task_id", "title", "assignee", "created_at_ms", "completed_at_ms"),
+        [(TASKS[0], "t", ANN, 1, 2), (TASKS[1], "t", BOB, 1, None), (TASKS[2], "t", BOB, 1, None)],
+    )
+    await _fill(
+        connection,
+        tasks_assignment,
+        ("a0", TASKS[0], ANN, "created", 1),
+        ("a1", TASKS[1], BOB, "created", 1),
+        ("a2", TASKS[2], ANN, "created", 1),
+        ("a3", TASKS[2], BOB, "reassigned", 1),
+    )
+    await _fill(connection, accounting_price, *((task, FEE_MINOR, REWARD_MINOR, 1) for task in TASKS))
+    await _fill(connection, tasks_rejection, ("r1", "x", "task-exists", 1), ("r2", "x", "task-exists", 1))
+    await _fill(connection, accounting_rejection, ("r3", "x", "not-allowed", 1))
+
+
+async def _write_ledger(connection: AsyncConnection) -> None:
     balances: dict[str, int] = {}
     versions: dict[str, int] = {}
     for number, (worker, kind, signed, source_ref, task) in enumerate(POSTINGS):
@@ -87,30 +98,22 @@ def _write_ledger(connection: sqlite3.Connection) -> None:
         sides = (HOUSE[kind], f"worker:{worker}")
         debit, credit = sides if signed > 0 else sides[::-1]
         row = (f"x{number}", source_ref, kind, debit, credit, abs(signed), "USD", worker, versions[worker], signed)
-        connection.execute(
-            "INSERT INTO ledger_transfer VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, 1, 1)",
-            (*row, balances[worker], DAY, DAY, task),
-        )
-    connection.executemany(
-        "INSERT INTO ledger_account VALUES (?, ?, ?)",
-        [(worker, balances[worker], versions[worker]) for worker in balances],
+        await _fill(connection, ledger_transfer, (*row, balances[worker], DAY, DAY, task, None, None, 1, 1))
+    await _fill(connection, ledger_account, *((worker, balances[worker], versions[worker]) for worker in balances))
+
+
+async def _write_kit(connection: AsyncConnection) -> None:
+    position = {"group_name": "payday.tasks", "topic": "tasks.commands", "partition": 0, "epoch": 1}
+    counts = {"consumed": 10, "handled": 6, "duplicate": 3, "parked": 1}
+    await connection.execute(
+        insert(progress).values(**position, **counts, first_offset=0, next_offset=10, updated_at_ms=1)
     )
+    event = {"topic": "tasks.events", "lane": 0, "value": b"{}", "headers": b"[]", "message_id": "m1", "type": "t.v1"}
+    await connection.execute(insert(outbox).values(**event, created_at_ms=1, sent_at_ms=1))
 
 
-def _write_kit(connection: sqlite3.Connection) -> None:
-    connection.execute(
-        'INSERT INTO progress (group_name, topic, "partition", epoch, first_offset, next_offset, consumed, handled, '
-        "duplicate, parked, updated_at_ms) VALUES ('payday.tasks', 'tasks.commands', 0, 1, 0, 10, 10, 6, 3, 1, 1)"
-    )
-    park(connection, 7)
-    connection.execute(
-        "INSERT INTO outbox (topic, lane, value, headers, message_id, type, created_at_ms, sent_at_ms) "
-        "VALUES ('tasks.events', 0, x'7b7d', x'5b5d', 'm1', 't.v1', 1, 1)"
-    )
-
-
-def park(
-    connection: sqlite3.Connection,
+async def park(
+    database: Database,
     offset: int,
     *,
     group: str = "payday.tasks",
@@ -119,11 +122,30 @@ def park(
     reason: str = "invalid",
     state: str = "dead",
     next_attempt_at_ms: int | None = None,
+    resolved_at_ms: int | None = None,
 ) -> None:
     """Set a record aside."""
-    connection.execute(
-        'INSERT INTO parked (group_name, topic, "partition", "offset", timestamp_ms, record_hash, key, key_hash, '
-        "value, headers, type, reason, state, holds_key, error_type, error, next_attempt_at_ms, parked_at_ms) "
-        "VALUES (?, ?, 0, ?, 1, x'00', ?, 'h', x'7b', ?, 't.v1', ?, ?, 0, 'Oops', 'is wrong', ?, 1)",
-        (group, topic, offset, key, b'[["ce_type","t.v1"]]', reason, state, next_attempt_at_ms),
-    )
+    async with database.write() as connection:
+        await connection.execute(
+            insert(parked).values(
+                group_name=group,
+                topic=topic,
+                partition=0,
+                offset=offset,
+                timestamp_ms=1,
+                record_hash=b"\x00",
+                key=key,
+                key_hash="h",
+                value=b"{",
+                headers=b'[["ce_type","t.v1"]]',
+                type="t.v1",
+                reason=reason,
+                state=state,
+                holds_key=False,
+                error_type="Oops",
+                error="is wrong",
+                next_attempt_at_ms=next_attempt_at_ms,
+                resolved_at_ms=resolved_at_ms,
+                parked_at_ms=1,
+            )
+        )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,8 +13,6 @@ from streams.inspection.totals import Totals
 from tests.unit.inspection.books import ANN, BOB, TASKS, TOTALS, execute, park, write_books
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from streams.storage.database import Database
 
 UNGUARDED = (
@@ -57,12 +53,12 @@ PLANTED: dict[str, tuple[str, ...]] = {
 
 
 @pytest.fixture
-def books(database_file: Path) -> Path:
-    write_books(database_file)
-    return database_file
+async def books(database: Database) -> Database:
+    await write_books(database)
+    return database
 
 
-async def test_consistent_books_pass(books: Path, database: Database) -> None:
+async def test_consistent_books_pass(books: Database, database: Database) -> None:
     """Nothing is found where nothing is wrong, and every check has run."""
     result = await audit(database, settled=True)
     assert result.ok, result.counts
@@ -80,9 +76,9 @@ def test_every_check_has_a_planted_fault() -> None:
 
 
 @pytest.mark.parametrize("name", PLANTED)
-async def test_a_check_goes_red(name: str, books: Path, database: Database) -> None:
+async def test_a_check_goes_red(name: str, books: Database, database: Database) -> None:
     """Each rule, when it is broken, is named with the rows that break it."""
-    execute(books, *PLANTED[name])
+    await execute(books, *PLANTED[name])
     result = await audit(database, settled=True)
     finding = next(finding for finding in result.findings if finding.name == name)
     assert not result.ok
@@ -91,9 +87,9 @@ async def test_a_check_goes_red(name: str, books: Path, database: Database) -> N
     assert "offending_rows" not in finding.examples[0]
 
 
-async def test_many_offending_rows_are_counted_and_ten_are_shown(books: Path, database: Database) -> None:
+async def test_many_offending_rows_are_counted_and_ten_are_shown(books: Database, database: Database) -> None:
     """The count is exact however many examples are left out."""
-    execute(
+    await execute(
         books,
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 25) "
         f"INSERT INTO tasks_assignment SELECT 'b' || i, '{TASKS[1]}', '{ANN}', 'reassigned', 1 FROM n",
@@ -102,28 +98,26 @@ async def test_many_offending_rows_are_counted_and_ten_are_shown(books: Path, da
     assert (finding.rows, len(finding.examples)) == (25, 10)
 
 
-async def test_slices_are_only_compared_when_settled(books: Path, database: Database) -> None:
+async def test_slices_are_only_compared_when_settled(books: Database, database: Database) -> None:
     """A fee that is on its way is no fault."""
-    execute(books, *PLANTED["assignment-charged"])
+    await execute(books, *PLANTED["assignment-charged"])
     result = await audit(database, settled=False)
     assert result.ok
     assert "assignment-charged" not in result.counts
 
 
-async def test_money_behind_a_parked_record_is_late_and_not_missing(books: Path, database: Database) -> None:
+async def test_money_behind_a_parked_record_is_late_and_not_missing(books: Database, database: Database) -> None:
     """A task whose event is set aside need not be charged yet; once that is resolved, it must."""
-    execute(books, *PLANTED["assignment-charged"], *PLANTED["completed-rewarded"])
-    with closing(sqlite3.connect(books)) as connection:
-        park(connection, 1, group="payday.accounting", topic="p.tasks.events", key=TASKS[1].encode())
-        connection.commit()
+    await execute(books, *PLANTED["assignment-charged"], *PLANTED["completed-rewarded"])
+    await park(books, 1, group="payday.accounting", topic="p.tasks.events", key=TASKS[1].encode())
     late = await audit(database, settled=True, topic_prefix="p.")
     assert (late.counts["assignment-charged"], late.counts["completed-rewarded"]) == (0, 0)
-    execute(books, "UPDATE parked SET resolved_at_ms = 5 WHERE group_name = 'payday.accounting'")
+    await execute(books, "UPDATE parked SET resolved_at_ms = 5 WHERE group_name = 'payday.accounting'")
     missing = await audit(database, settled=True, topic_prefix="p.")
     assert (missing.counts["assignment-charged"], missing.counts["completed-rewarded"]) == (1, 1)
 
 
-async def test_expected_totals_that_are_met_pass(books: Path, database: Database) -> None:
+async def test_expected_totals_that_are_met_pass(books: Database, database: Database) -> None:
     """Every number of totals.json is compared."""
     result = await audit(database, settled=True, expected=Totals.model_validate(TOTALS))
     assert result.ok, result.findings[-1]
@@ -145,7 +139,7 @@ async def test_expected_totals_that_are_met_pass(books: Path, database: Database
     ],
 )
 async def test_an_expected_total_that_is_not_met_is_named(
-    key: str, value: Any, what: str, books: Path, database: Database
+    key: str, value: Any, what: str, books: Database, database: Database
 ) -> None:
     """The finding says which number differs; what is not expected is not compared."""
     finding = (await audit(database, settled=True, expected=Totals.model_validate({key: value}))).findings[-1]

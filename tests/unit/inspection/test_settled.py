@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,8 +13,7 @@ from streams.inspection.settled import NotSettled, SettledWatch
 from tests.unit.inspection.books import execute, park
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from collections.abc import Awaitable, Callable, Sequence
 
     from streams.storage.database import Database
 
@@ -42,11 +39,13 @@ def ends(commands: int, events: int = 0, foreign: frozenset[tuple[str, str, int]
     return LogEnds({("tasks.commands", 0): End(0, commands), ("tasks.events", 0): End(0, events)}, foreign)
 
 
-def progressed(file: Path, group: str, topic: str, next_offset: int) -> None:
-    execute(
-        file,
-        'INSERT OR REPLACE INTO progress (group_name, topic, "partition", epoch, first_offset, next_offset, '
-        f"updated_at_ms) VALUES ('{group}', '{topic}', 0, 1, 0, {next_offset}, 1)",
+async def progressed(database: Database, group: str, topic: str, next_offset: int) -> None:
+    where = f"group_name = '{group}' AND topic = '{topic}'"
+    await execute(
+        database,
+        f"DELETE FROM progress WHERE {where}",
+        'INSERT INTO progress (group_name, topic, "partition", epoch, first_offset, next_offset, updated_at_ms) '
+        f"VALUES ('{group}', '{topic}', 0, 1, 0, {next_offset}, 1)",
     )
 
 
@@ -62,14 +61,14 @@ async def settles(
     database: Database,
     broker: ScriptedBroker,
     *groups: str,
-    change: Callable[[], None] | None = None,
+    change: Callable[[], Awaitable[None]] | None = None,
     seconds: float = 0.3,
 ) -> bool:
     pending = [change] if change is not None else []
 
     async def sleep(_seconds: float) -> None:
         if pending:
-            pending.pop()()
+            await pending.pop()()
 
     try:
         await watch(database, broker, *groups).wait(seconds, sleep=sleep)
@@ -78,31 +77,31 @@ async def settles(
     return True
 
 
-async def test_a_group_at_the_end_is_settled(database_file: Path, database: Database) -> None:
+async def test_a_group_at_the_end_is_settled(database: Database) -> None:
     """Everything is read, nothing is unsent: two looks are enough."""
-    progressed(database_file, "payday.tasks", "tasks.commands", 5)
+    await progressed(database, "payday.tasks", "tasks.commands", 5)
     broker = ScriptedBroker(ends(5))
     assert await settles(database, broker)
     assert broker.asked == 2
 
 
-async def test_a_group_that_is_behind_is_not(database_file: Path, database: Database) -> None:
+async def test_a_group_that_is_behind_is_not(database: Database) -> None:
     """One record short is not settled, and the message says who is short."""
-    progressed(database_file, "payday.tasks", "tasks.commands", 4)
+    await progressed(database, "payday.tasks", "tasks.commands", 4)
     with pytest.raises(NotSettled, match=r"payday\.tasks has 1 records to read"):
         await watch(database, ScriptedBroker(ends(5))).wait(0.1, sleep=no_sleep)
 
 
-async def test_a_partition_without_progress_must_be_empty(database_file: Path, database: Database) -> None:
+async def test_a_partition_without_progress_must_be_empty(database: Database) -> None:
     """A group that has begun elsewhere has yet to read this one."""
-    progressed(database_file, "payday.accounting", "workers.events", 3)
+    await progressed(database, "payday.accounting", "workers.events", 3)
     assert not await settles(database, ScriptedBroker(ends(0, 2)))
     assert await settles(database, ScriptedBroker(ends(0, 0)))
 
 
-async def test_a_group_that_never_made_progress_does_not_count(database_file: Path, database: Database) -> None:
+async def test_a_group_that_never_made_progress_does_not_count(database: Database) -> None:
     """A deployment that runs one slice settles without the other, unless the other is named."""
-    progressed(database_file, "payday.tasks", "tasks.commands", 5)
+    await progressed(database, "payday.tasks", "tasks.commands", 5)
     assert await settles(database, ScriptedBroker(ends(5, 9)))
     assert not await settles(database, ScriptedBroker(ends(5, 9)), "tasks", "payday.accounting")
 
@@ -119,58 +118,52 @@ async def test_nobody_has_ever_read(database: Database) -> None:
     [
         """
         INSERT INTO outbox (topic, lane, value, headers, message_id, type, created_at_ms)
-        VALUES ('t', 0, x'', x'', 'm', 't', 1)
+        VALUES ('t', 0, '', '', 'm', 't', 1)
         """,
         "INSERT INTO tasks_reassignment VALUES (1, 'c', 's', 't', NULL, 1, 'x', NULL, 0, 9, NULL)",
     ],
 )
-async def test_unfinished_work_is_not_settled(statement: str, database_file: Path, database: Database) -> None:
+async def test_unfinished_work_is_not_settled(statement: str, database: Database) -> None:
     """Unsent rows and unfinished reassignments will still have effects."""
-    progressed(database_file, "payday.tasks", "tasks.commands", 5)
-    execute(database_file, statement)
+    await progressed(database, "payday.tasks", "tasks.commands", 5)
+    await execute(database, statement)
     assert not await settles(database, ScriptedBroker(ends(5)))
 
 
 @pytest.mark.parametrize(
     ("due_in_ms", "expected"), [(-1000, False), (3_600_000, True), (None, True)], ids=["due", "later", "never"]
 )
-async def test_only_a_retry_that_is_due_unsettles(
-    due_in_ms: int | None, expected: bool, database_file: Path, database: Database
-) -> None:
+async def test_only_a_retry_that_is_due_unsettles(due_in_ms: int | None, expected: bool, database: Database) -> None:
     """A dead record waits for a person, a later retry for its time."""
-    progressed(database_file, "payday.tasks", "tasks.commands", 5)
+    await progressed(database, "payday.tasks", "tasks.commands", 5)
     due = None if due_in_ms is None else time.time_ns() // 1_000_000 + due_in_ms
-    with closing(sqlite3.connect(database_file)) as connection:
-        park(connection, 1, reason="failed", state="retrying", next_attempt_at_ms=due)
-        connection.commit()
+    await park(database, 1, reason="failed", state="retrying", next_attempt_at_ms=due)
     assert await settles(database, ScriptedBroker(ends(5))) is expected
 
 
-async def test_an_event_published_between_the_halves_of_a_look_is_not_missed(
-    database_file: Path, database: Database
-) -> None:
+async def test_an_event_published_between_the_halves_of_a_look_is_not_missed(database: Database) -> None:
     """The first look saw the log before the event and the outbox after it; the second sees another log."""
-    progressed(database_file, "payday.tasks", "tasks.commands", 5)
-    progressed(database_file, "payday.accounting", "tasks.events", 7)
+    await progressed(database, "payday.tasks", "tasks.commands", 5)
+    await progressed(database, "payday.accounting", "tasks.events", 7)
     broker = ScriptedBroker(ends(5, 7), ends(5, 8))
     assert not await settles(database, broker)
     caught_up = ScriptedBroker(ends(5, 7), ends(5, 8))
     assert await settles(
-        database, caught_up, change=lambda: progressed(database_file, "payday.accounting", "tasks.events", 8)
+        database, caught_up, change=lambda: progressed(database, "payday.accounting", "tasks.events", 8)
     )
     assert caught_up.asked == 3
 
 
-async def test_a_position_in_a_log_that_is_gone_does_not_count(database_file: Path, database: Database) -> None:
+async def test_a_position_in_a_log_that_is_gone_does_not_count(database: Database) -> None:
     """The embedded broker was started anew: as many records as before, and none of them read."""
-    progressed(database_file, "payday.tasks", "tasks.commands", 5)
+    await progressed(database, "payday.tasks", "tasks.commands", 5)
     foreign = frozenset({("payday.tasks", "tasks.commands", 0)})
     assert not await settles(database, ScriptedBroker(ends(5, foreign=foreign)))
 
 
-async def test_a_broker_that_goes_away_is_waited_for(database_file: Path, database: Database) -> None:
+async def test_a_broker_that_goes_away_is_waited_for(database: Database) -> None:
     """An outage in between is waited for, one from the start is reported at once."""
-    progressed(database_file, "payday.tasks", "tasks.commands", 5)
+    await progressed(database, "payday.tasks", "tasks.commands", 5)
     gone = BrokerUnreachable("away")
     assert await settles(database, ScriptedBroker(ends(5), gone, gone, ends(5)))
     with pytest.raises(NotSettled, match="away"):

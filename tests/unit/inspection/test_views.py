@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
-from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,7 +17,6 @@ from tests.unit.inspection.books import ANN, TASKS, execute, park, write_books
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from streams.storage.database import Database
 
@@ -39,14 +36,14 @@ class FixedBroker:
 
 
 @pytest.fixture
-def books(database_file: Path) -> Path:
-    write_books(database_file)
-    return database_file
+async def books(database: Database) -> Database:
+    await write_books(database)
+    return database
 
 
-async def test_status_counts_per_group(books: Path, database: Database) -> None:
+async def test_status_counts_per_group(books: Database, database: Database) -> None:
     """Lag is what the log holds beyond a group's progress; a group that never began lags by all of it."""
-    execute(books, f"UPDATE outbox SET sent_at_ms = NULL, created_at_ms = {time.time_ns() // 1_000_000 - 5000}")
+    await execute(books, f"UPDATE outbox SET sent_at_ms = NULL, created_at_ms = {time.time_ns() // 1_000_000 - 5000}")
     found = await status(database, FixedBroker(), READINGS)
     assert found["groups"]["payday.tasks"] == {
         "lag": 2,
@@ -65,13 +62,13 @@ async def test_status_counts_per_group(books: Path, database: Database) -> None:
     assert (found["breaker"], found["alarms"]) == (None, [])
 
 
-async def test_status_shows_groups_of_others(books: Path, database: Database) -> None:
+async def test_status_shows_groups_of_others(books: Database, database: Database) -> None:
     """What another prefix has left in the database is seen, not hidden."""
     found = await status(database, FixedBroker(), READINGS[1:])
     assert found["groups"]["payday.tasks"]["lag"] == 2
 
 
-async def test_a_statement_lists_an_account_in_order(books: Path, database: Database) -> None:
+async def test_a_statement_lists_an_account_in_order(books: Database, database: Database) -> None:
     """Signed amounts with the balance after each; None for somebody without an account."""
     found = await statement(database, ANN, "USD")
     assert found is not None
@@ -85,14 +82,11 @@ async def test_a_statement_lists_an_account_in_order(books: Path, database: Data
     assert await statement(database, TASKS[0], "USD") is None
 
 
-async def test_parked_records_are_filtered(books: Path, database: Database) -> None:
+async def test_parked_records_are_filtered(books: Database, database: Database) -> None:
     """Unresolved ones unless asked otherwise; `blocked` is a retrying record behind another."""
-    with closing(sqlite3.connect(books)) as connection:
-        park(connection, 8, reason="failed", state="retrying", key=b"other")
-        park(connection, 9, reason="behind", state="retrying", key=b"other")
-        park(connection, 10, reason="failed", state="dead", key=b"\xff")
-        connection.execute('UPDATE parked SET resolved_at_ms = 5 WHERE "offset" = 10')
-        connection.commit()
+    await park(books, 8, reason="failed", state="retrying", key=b"other")
+    await park(books, 9, reason="behind", state="retrying", key=b"other")
+    await park(books, 10, reason="failed", state="dead", key=b"\xff", resolved_at_ms=5)
 
     async def offsets(**wanted: Any) -> list[int]:
         async with database.read() as reading:
@@ -113,7 +107,7 @@ async def test_parked_records_are_filtered(books: Path, database: Database) -> N
         assert found[0]["key"] == {"base64": "/w=="}
 
 
-async def test_one_parked_record_is_shown_whole(books: Path, database: Database) -> None:
+async def test_one_parked_record_is_shown_whole(books: Database, database: Database) -> None:
     """Original bytes and headers, where it came from and why it is here; None for an id that is none."""
     async with database.read() as connection:
         found = await show_parked(connection, 1)
@@ -123,7 +117,7 @@ async def test_one_parked_record_is_shown_whole(books: Path, database: Database)
     assert (found["state"], found["error"], found["error_type"]) == ("dead", "is wrong", "Oops")
 
 
-async def test_reader_positions_leave_out_what_is_not_in_this_log(books: Path, database: Database) -> None:
+async def test_reader_positions_leave_out_what_is_not_in_this_log(books: Database, database: Database) -> None:
     """A position in the log of a broker that is gone is none; a group that has begun counts, the others if named."""
 
     async def there() -> Database:

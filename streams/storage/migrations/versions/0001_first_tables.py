@@ -133,7 +133,7 @@ def upgrade() -> None:
         sa.Column("discarded", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("lost", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("skipped", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("dirty", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("dirty", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("updated_at_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("group_name", "topic", "partition", name=op.f("pk_progress")),
     )
