@@ -21,10 +21,13 @@ KNOWN = {
     "streams.settings.BrokerUnknown": FAILED,
     "streams.storage.errors.StorageError": FAILED,
     "streams.inspection.log_ends.BrokerUnreachable": FAILED,
+    "streams.inspection.topics.TopicsNotMade": FAILED,
     "streams.inspection.readings.UnknownGroup": WRONG_USE,
     "streams.http.server.PortInUse": FAILED,
     "streams.inspection.settled.NotSettled": FAILED,
     "streams.embedded.pacing.ReadersStalled": FAILED,
+    "streams.payouts.bank.BankError": FAILED,
+    "streams.payouts.resolve.CannotResolve": FAILED,
     "contracts.catalog.UnknownType": WRONG_USE,
     "contracts.invalid.InvalidMessage": WRONG_USE,
 }

@@ -15,6 +15,7 @@ from streams.cli.opening import open_broker
 from streams.cli.output import say
 from streams.cli.pace import pace_of
 from streams.cli.signals import leave_at_once
+from streams.cli.topics import check_topics
 from streams.settings import BrokerUnknown
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ async def serving(settings: Settings, parts: Sequence[str]) -> AsyncIterator[Pay
             settings, only=parts, pace=pace_of(settings, broker, database, always=groups, stall_seconds=None)
         )
         try:
+            await check_topics(settings)
             await _check_database(payday.database)
             await payday.app.start()
             tune_garbage_collection()
