@@ -1,1 +1,1 @@
-"""Pure parts that keep a system standing: backoff now; circuit breaker and leases beside it."""
+"""Pure parts that keep a system standing: backoff and circuit breaker."""
