@@ -1,0 +1,1 @@
+"""The slice that pays balances out: runs, payouts, the bank behind a small protocol."""
