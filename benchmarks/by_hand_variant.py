@@ -25,7 +25,7 @@ from contracts.catalog import entry_of
 from contracts.message import Message
 from contracts.tasks import CreateTask, TaskAssigned, TaskCreated
 from contracts.workers import WorkerRegistered
-from streams.accounting.tables import accounting_worker
+from streams.ledger.tables import accounting_worker
 from streams.app import ALL_METADATA
 from streams.intake.tables import inbox
 from streams.outbox.envelope import derived_id, format_time, parse_time

@@ -23,6 +23,16 @@ from contracts.accounting import (
 from contracts.fields import TYPE_NAME_MAX_CHARACTERS
 from contracts.invalid import shortened
 from contracts.message import Message
+from contracts.payouts import (
+    PayoutConfirmed,
+    PayoutFailed,
+    PayoutRequested,
+    PayoutReversed,
+    PayoutsCommandRejected,
+    Reissue,
+    RunCompleted,
+    StartRun,
+)
 from contracts.tasks import (
     CompleteTask,
     CreateTask,
@@ -109,9 +119,11 @@ def _everything(_message: Message) -> str:
 _period_of = attrgetter("period")
 _task: Callable[[Message], str] = attrgetter("task_id")
 _worker: Callable[[Message], str] = attrgetter("worker_id")
+_payout: Callable[[Message], str] = attrgetter("payout_id")
 
 _TASKS: Final = "payday/tasks"
 _ACCOUNTING: Final = "payday/accounting"
+_PAYOUTS: Final = "payday/payouts"
 
 
 def _command(contract: type[Message], name: str, topic: str, key: Callable[[Message], str]) -> Entry:
@@ -144,6 +156,14 @@ CATALOG: Final[tuple[Entry, ...]] = (
     _event(TransactionApplied, "accounting.transaction-applied.v1", "accounting.events", _worker, _ACCOUNTING),
     _event(PeriodClosed, "accounting.period-closed.v1", "accounting.events", _period, _ACCOUNTING),
     _event(AccountingCommandRejected, "accounting.command-rejected.v1", "accounting.events", None, _ACCOUNTING),
+    _command(StartRun, "payouts.start-run.v1", "payouts.commands", _period),
+    _command(Reissue, "payouts.reissue.v1", "payouts.commands", _payout),
+    _event(PayoutRequested, "payouts.payout-requested.v1", "payouts.events", _worker, _PAYOUTS),
+    _event(PayoutConfirmed, "payouts.payout-confirmed.v1", "payouts.events", _worker, _PAYOUTS),
+    _event(PayoutFailed, "payouts.payout-failed.v1", "payouts.events", _worker, _PAYOUTS),
+    _event(PayoutReversed, "payouts.payout-reversed.v1", "payouts.events", _worker, _PAYOUTS),
+    _event(RunCompleted, "payouts.run-completed.v1", "payouts.events", _period, _PAYOUTS),
+    _event(PayoutsCommandRejected, "payouts.command-rejected.v1", "payouts.events", None, _PAYOUTS),
 )
 
 

@@ -19,6 +19,8 @@ EMAIL_MAX_CHARACTERS: Final = 254
 NOTE_MAX_CHARACTERS: Final = 500
 EXPLANATION_MAX_CHARACTERS: Final = 500
 TYPE_NAME_MAX_CHARACTERS: Final = 100
+PROVIDER_REF_MAX_CHARACTERS: Final = 255
+PAYOUT_REASON_MAX_CHARACTERS: Final = 255
 AMOUNT_MAX_MINOR: Final = 10**12
 INT64_MAX: Final = 2**63 - 1
 INT64_MIN: Final = -(2**63)
@@ -97,6 +99,12 @@ Note = Annotated[str, Strict(), Field(max_length=NOTE_MAX_CHARACTERS, pattern=_P
 Explanation = Annotated[str, Strict(), Field(min_length=1, max_length=EXPLANATION_MAX_CHARACTERS, pattern=_LINE)]
 """One line that tells a person why."""
 
+ProviderRef = Annotated[str, Strict(), Field(min_length=1, max_length=PROVIDER_REF_MAX_CHARACTERS, pattern=_LINE)]
+"""What a bank calls one of its payments."""
+
+PayoutReason = Annotated[str, Strict(), Field(min_length=1, max_length=PAYOUT_REASON_MAX_CHARACTERS, pattern=_LINE)]
+"""A bank's code for why it refuses or returns money; each bank has its own list."""
+
 TypeName = Annotated[str, Strict(), Field(max_length=TYPE_NAME_MAX_CHARACTERS, pattern=_TYPE_NAME)]
 Currency = Annotated[str, Strict(), Field(pattern=_CURRENCY)]
 
@@ -109,6 +117,10 @@ AmountMinor = Annotated[
 
 PositiveMinor = Annotated[int, Strict(), Field(ge=1, le=AMOUNT_MAX_MINOR)]
 BalanceMinor = Annotated[int, Strict(), Field(ge=INT64_MIN, le=INT64_MAX)]
+TotalMinor = Annotated[int, Strict(), Field(ge=0, le=INT64_MAX)]
+"""A sum of amounts in minor units; nothing adds up to 0."""
+
+Count = Annotated[int, Strict(), Field(ge=0, le=INT64_MAX)]
 Sequence = Annotated[int, Strict(), Field(ge=1, le=INT64_MAX)]
 
 Period = Annotated[

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import time
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -24,11 +25,18 @@ from streams import accounting, tasks
 from streams.accounting import domain as accounting_domain
 from streams.accounting import handlers as accounting_handlers
 from streams.accounting import tables as accounting_tables
+from streams.alarms import tables as alarm_tables
+from streams.alarms.kinds import KINDS
+from streams.alarms.service import AlarmService
+from streams.alarms.sinks import LogSink
+from streams.alarms.webhook import WebhookSink
 from streams.catalog import ContractCatalog
 from streams.http.actuator import actuator
 from streams.http.health import Component, Health
+from streams.http.payouts import payout_routes
 from streams.http.sampler import Sampler
 from streams.http.server import HttpServer
+from streams.intake import alarm_checks as intake_alarm_checks
 from streams.intake import tables as intake_tables
 from streams.intake.subscription import Limits
 from streams.ledger import tables as ledger_tables
@@ -36,6 +44,14 @@ from streams.ledger.domain import BusinessCalendar
 from streams.middleware.intake import Intake, consumer_config
 from streams.outbox.producer import producer_settings
 from streams.outbox.relay import Relay, no_pace
+from streams.outbox.wakeup import OutboxListener
+from streams.payouts import alarm_checks as payout_alarm_checks
+from streams.payouts import domain as payout_domain
+from streams.payouts import handlers as payout_handlers
+from streams.payouts import tables as payout_tables
+from streams.payouts.http_bank import HttpBank
+from streams.payouts.service import Payouts
+from streams.resilience.circuit_breaker import BreakerLimits, CircuitBreaker
 from streams.settings import Settings, load_settings
 from streams.storage import lease_table
 from streams.storage.database import Database
@@ -49,22 +65,44 @@ from streams.tasks.reassignment import Reassigner
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from streams.alarms.sinks import AlarmSink
     from streams.outbox.producer import KafkaProducer
     from streams.outbox.relay import Pace
+    from streams.payouts.bank import Bank
 
-__all__ = ["ALL_METADATA", "PARTS", "SUBSCRIPTIONS", "Payday", "compose", "create_app", "tune_garbage_collection"]
+__all__ = [
+    "ALL_METADATA",
+    "PARTS",
+    "SUBSCRIPTIONS",
+    "Payday",
+    "compose",
+    "create_app",
+    "open_bank",
+    "tune_garbage_collection",
+]
 
-PARTS = ("tasks", "accounting", "relay")
+PARTS = ("tasks", "accounting", "payouts", "relay")
 """What `payday run --only` chooses from."""
 SUBSCRIPTIONS: dict[str, tuple[str, ...]] = {
     tasks_handlers.GROUP: tasks_handlers.TOPICS,
     accounting_handlers.GROUP: accounting_handlers.TOPICS,
+    payout_handlers.GROUP: payout_handlers.TOPICS,
 }
 """Which group reads which topics, without prefixes."""
 GC_THRESHOLD_OBJECTS, GC_GENERATIONS = 50_000, 20
 """New objects before the youngest generation is collected, and how many such collections before the next one is."""
 ALL_METADATA = (kit_metadata, app_metadata)
-_REGISTERED = (intake_tables, ledger_tables, tasks_tables, accounting_tables, lease_table, tasks, accounting)
+_REGISTERED = (
+    alarm_tables,
+    intake_tables,
+    ledger_tables,
+    tasks_tables,
+    accounting_tables,
+    payout_tables,
+    lease_table,
+    tasks,
+    accounting,
+)
 """Importing a table registers it in its metadata."""
 
 
@@ -78,10 +116,13 @@ class Payday:
     intake: Intake
     relay: Relay
     reassigner: Reassigner
+    payouts: Payouts
+    bank: Bank | None
     metrics: Metrics
     sampler: Sampler
     health: Health
     http: HttpServer | None
+    alarms: AlarmService
 
 
 class _Servers:
@@ -100,6 +141,7 @@ def compose(
     only: Iterable[str] = PARTS,
     pace: Pace = no_pace,
     make_producer: Callable[[], KafkaProducer] | None = None,
+    bank: Bank | None = None,
 ) -> Payday:
     """Wire an app.
 
@@ -108,6 +150,7 @@ def compose(
         only: which of `PARTS` this process runs.
         pace: holds the relay back where the broker forgets what is not read.
         make_producer: what the relay publishes with; by default confluent-kafka's producer.
+        bank: that pays; by default the one that the settings name, if they do.
     """
     parts = frozenset(only)
     database = Database(settings.database)
@@ -134,6 +177,19 @@ def compose(
     task_rules = tasks_domain.Rules(secret, settings.clock_skew_seconds)
     calendar = BusinessCalendar(settings.zone, settings.currency, settings.clock_skew_seconds)
     reassigner = Reassigner(database, catalog, task_rules, topic_prefix=settings.topic_prefix, wake_relay=relay.wake)
+    bank = bank or open_bank(settings)
+    accounting_group = settings.group_prefix + accounting_handlers.GROUP
+    payouts = Payouts(
+        database,
+        catalog,
+        calendar,
+        topic_prefix=settings.topic_prefix,
+        accounting_group=accounting_group,
+        wake_relay=relay.wake,
+        bank=bank,
+        key_life_seconds=settings.bank_key_life_seconds,
+        schedule=settings.payout_schedule,
+    )
     broker = KafkaBroker(
         allow_auto_create_topics=False,
         config=cast("Any", {"bootstrap.servers": _Servers(settings), **consumer_config(limits)}),
@@ -145,13 +201,19 @@ def compose(
         broker.include_router(tasks_handlers.router(intake, task_rules, reassigner.wake))
     if "accounting" in parts:
         broker.include_router(accounting_handlers.router(intake, accounting_domain.Rules(secret, calendar)))
+    if "payouts" in parts:
+        payout_rules = payout_domain.Rules(calendar)
+        broker.include_router(payout_handlers.router(intake, payout_rules, accounting_group, payouts.wake))
     sampler = Sampler(database, partial(_probe_broker, settings), intake.subscriptions)
     metrics.watch(sampler.snapshot)
-    health = _health(parts, sampler, intake, relay, reassigner)
+    alarms = _alarms(settings, database)
+    health = _health(parts, sampler, intake, relay, reassigner, payouts, alarms)
     http = None
     if settings.http_port is not None:
         info = {"app": {"name": "payday", "version": version("payday")}, "parts": sorted(parts)}
-        http = HttpServer(actuator(health, info, metrics.text), settings.http_host, settings.http_port)
+        token = settings.http_token.get_secret_value() if settings.http_token is not None else None
+        routes = payout_routes(payouts.runs, token) if "payouts" in parts else []
+        http = HttpServer(actuator(health, info, metrics.text, routes), settings.http_host, settings.http_port)
     payday = Payday(
         FastStream(broker, logger=None),
         broker,
@@ -159,13 +221,25 @@ def compose(
         intake,
         relay,
         reassigner,
+        payouts,
+        bank,
         metrics,
         sampler,
         health,
         http,
+        alarms,
     )
     _add_life_cycle(payday, parts, settings.drain_seconds)
     return payday
+
+
+def open_bank(settings: Settings) -> HttpBank | None:
+    """The bank that the settings name; None where they name none. Close it when done."""
+    if settings.bank_url is None:
+        return None
+    # Many calls are in flight at once, so a few that fail in a row say little: the rate decides.
+    breaker = CircuitBreaker(time.monotonic, BreakerLimits(consecutive_failures=None))
+    return HttpBank(settings.bank_url.get_secret_value(), breaker)
 
 
 def tune_garbage_collection() -> None:
@@ -187,6 +261,7 @@ def create_app(settings: Settings | None = None) -> FastStream:
 
 def _add_life_cycle(payday: Payday, parts: frozenset[str], drain_seconds: float) -> None:
     """Order of start: HTTP, database, consumers, workers. Order of stop: what emits, consumers, relay, the rest."""
+    listener = OutboxListener(payday.database, payday.relay.wake)
 
     async def open_database() -> None:
         if payday.http is not None:
@@ -196,20 +271,28 @@ def _add_life_cycle(payday: Payday, parts: frozenset[str], drain_seconds: float)
         await payday.intake.start()
 
     async def start_workers() -> None:
+        payday.alarms.start()
         if "relay" in parts:
             payday.relay.start()
+            listener.start()
         if "tasks" in parts:
             payday.reassigner.start()
+        if "payouts" in parts:
+            payday.payouts.start()
 
     async def stop_workers() -> None:
         await payday.reassigner.stop()
+        await payday.payouts.stop()
 
     async def close() -> None:
         await payday.intake.stop()
+        await listener.stop()
         await payday.relay.stop(drain_seconds)
+        await payday.alarms.stop()
         await payday.sampler.stop()
         if payday.http is not None:
             await payday.http.stop()
+        await _close_bank(payday.bank)
         await payday.database.close()
         payday.metrics.close()
 
@@ -219,17 +302,43 @@ def _add_life_cycle(payday: Payday, parts: frozenset[str], drain_seconds: float)
     payday.app.after_shutdown(close)
 
 
+async def _close_bank(bank: Bank | None) -> None:
+    if isinstance(bank, HttpBank):
+        await bank.close()
+
+
 def _prefixed(settings: Settings, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(settings.topic_prefix + name for name in names)
 
 
-def _health(parts: frozenset[str], sampler: Sampler, intake: Intake, relay: Relay, reassigner: Reassigner) -> Health:
+def _alarms(settings: Settings, database: Database) -> AlarmService:
+    """What is looked at, and who is told."""
+    sinks: list[AlarmSink] = [LogSink()]
+    if settings.alarm_webhook_url is not None:
+        app = f"{settings.group_prefix}{settings.topic_prefix}".strip(".") or "payday"
+        kinds = (*KINDS, *payout_alarm_checks.KINDS)
+        sinks.append(WebhookSink(settings.alarm_webhook_url.get_secret_value(), kinds, app=app))
+    checks = (*intake_alarm_checks.CHECKS, *payout_alarm_checks.CHECKS)
+    return AlarmService(database, checks, sinks, repeat_seconds=settings.alarm_repeat_seconds)
+
+
+def _health(
+    parts: frozenset[str],
+    sampler: Sampler,
+    intake: Intake,
+    relay: Relay,
+    reassigner: Reassigner,
+    payouts: Payouts,
+    alarms: AlarmService,
+) -> Health:
     """Which workers this process is to run, and how its groups do."""
-    workers: dict[str, Callable[[], bool]] = {}
+    workers: dict[str, Callable[[], bool]] = {"alarms": lambda: alarms.running}
     if "relay" in parts:
         workers["relay"] = lambda: relay.running
     if "tasks" in parts:
         workers["reassigner"] = lambda: reassigner.running
+    if "payouts" in parts:
+        workers |= payouts.workers
 
     def groups() -> dict[str, Component]:
         return {

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from cronsim import CronSim, CronSimError
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
@@ -21,7 +24,7 @@ NAME_PREFIX = r"^[a-zA-Z0-9._-]*$"
 EMBEDDED_ADDRESS_FILE = "broker.address"
 SECRET_FILE = "secret"  # noqa: S105  a file's name
 SECRET_BYTES = 32
-SECRET_FIELDS = frozenset({"secret", "http_token", "database_url"})
+SECRET_FIELDS = frozenset({"secret", "http_token", "database_url", "alarm_webhook_url", "bank_url"})
 """Never repeated in an error: a log keeps it."""
 SECRET_MAX_BYTES = 64
 """A BLAKE2b key is at most so long."""
@@ -73,6 +76,16 @@ class Settings(BaseSettings):
     """The port on which health and metrics are served; unset: no HTTP, 0: a free one, which is printed."""
     http_token: SecretStr | None = None
     """What requests that change something must carry; unset: they are refused."""
+    alarm_webhook_url: SecretStr | None = None
+    """Where alarms are posted as JSON; unset: they only stand in the log, in the database and in `payday status`."""
+    alarm_repeat_seconds: Annotated[float, Field(ge=60, le=604_800)] = 14_400.0
+    """After how long an alarm that is still on is told again."""
+    bank_url: SecretStr | None = None
+    """The bank that pays; unset: payouts are reserved and wait for an instance that has one."""
+    bank_key_life_seconds: Annotated[float, Field(ge=60, le=31_536_000)] = 86_400.0
+    """For how long the bank recognises an idempotency key; past half of it, it is asked before it is called."""
+    payout_schedule: str | None = None
+    """When the day that is over is paid out: a cron expression in the business time zone; unset: not by itself."""
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
     """From which level on the log is written to standard error."""
 
@@ -90,6 +103,29 @@ class Settings(BaseSettings):
     def _fits_a_key(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not 0 < len(value.get_secret_value().encode()) <= SECRET_MAX_BYTES:
             raise ValueError(f"should be 1 to {SECRET_MAX_BYTES} bytes")
+        return value
+
+    @field_validator("alarm_webhook_url", "bank_url")
+    @classmethod
+    def _is_a_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            try:
+                url = urlsplit(value.get_secret_value())
+                sound = url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
+            except ValueError:
+                sound = False
+            if not sound:
+                raise ValueError("should be http://host/path or https://host/path")
+        return value
+
+    @field_validator("payout_schedule")
+    @classmethod
+    def _is_a_schedule(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                next(CronSim(value, datetime.now(UTC)))
+            except (CronSimError, StopIteration):
+                raise ValueError("should be a cron expression of five fields that fires, like 30 0 * * *") from None
         return value
 
     @field_validator("database_url")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from contracts.accounting import AccountingCommandRejected, PeriodClosed, TaskPriced
 from streams.intake.deciders import Put
+from streams.ledger.directory import MAY_MOVE_MONEY, Worker, WorkerKey, may
 from streams.ledger.domain import Book, BookKey, Posting, post
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ __all__ = [
     "Rejection",
     "RejectionKey",
     "Rules",
-    "Worker",
-    "WorkerKey",
     "adjust_balance",
     "close_period",
     "deactivate_worker",
@@ -48,7 +47,6 @@ __all__ = [
 FEE_MIN_MINOR, FEE_MAX_MINOR = 10_00, 20_00
 REWARD_MIN_MINOR, REWARD_MAX_MINOR = 20_00, 40_00
 """All four bounds are inclusive."""
-MAY_ADJUST = frozenset({"accountant", "admin"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +63,6 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerKey:
-    """A worker, of whatever role."""
-
-    worker_id: str
-
-
-@dataclass(frozen=True, slots=True)
 class PriceKey:
     """The prices of a task."""
 
@@ -83,15 +74,6 @@ class RejectionKey:
     """The answer to a refused command."""
 
     command_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Worker:
-    """Known from `workers.events`."""
-
-    worker_id: str
-    role: str
-    active: bool
 
 
 class Price(NamedTuple):
@@ -164,7 +146,7 @@ def adjust_balance(rules: Rules, state: State, command: AdjustBalance, cause: Ca
     asking: Worker | None = state[WorkerKey(command.requested_by)]
     if rules.calendar.is_future(cause):
         yield from _reject(cause, "future-date", f"dated more than {rules.calendar.clock_skew_seconds} s ahead")
-    elif asking is None or not asking.active or asking.role not in MAY_ADJUST:
+    elif not may(asking, MAY_MOVE_MONEY):
         yield from _reject(cause, "not-allowed", "only an active accountant or admin may adjust a balance")
     elif state[WorkerKey(command.worker_id)] is None:
         yield from _reject(cause, "unknown-worker", "there is no worker with this id")

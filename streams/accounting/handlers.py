@@ -12,10 +12,11 @@ from contracts.catalog import entry_of
 from contracts.tasks import TaskAssigned, TaskCompleted, TaskCreated
 from contracts.workers import WorkerDeactivated, WorkerRegistered
 from streams.accounting import domain
-from streams.accounting.domain import PriceKey, WorkerKey, adjustment_ref, fee_ref, reward_ref
+from streams.accounting.domain import PriceKey, adjustment_ref, fee_ref, reward_ref
 from streams.accounting.store import accounting_rows
 from streams.intake.batch import Batch
 from streams.intake.deciders import Deciders
+from streams.ledger.directory import WorkerKey
 from streams.ledger.domain import BookClosingKey, BookKey, posting_keys
 from streams.middleware.unit_of_work import Work
 

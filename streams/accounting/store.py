@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
-from sqlalchemy.dialects import postgresql, sqlite
 
-from streams.accounting.domain import Price, PriceKey, Rejection, RejectionKey, Worker, WorkerKey
-from streams.accounting.tables import accounting_price, accounting_rejection, accounting_worker
-from streams.ledger.store import ledger_rows
-from streams.storage.bulk import among, insert_rows
+from streams.accounting.domain import Price, PriceKey, Rejection, RejectionKey
+from streams.accounting.tables import accounting_price, accounting_rejection
+from streams.ledger.directory import WorkerKey
+from streams.ledger.store import WorkerRows, ledger_rows
+from streams.storage.bulk import among, insert_new_rows, insert_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,31 +25,7 @@ __all__ = ["accounting_rows"]
 
 def accounting_rows() -> dict[type, Rows]:
     """What the slice's deciders work on, in the order of locks: the book before any account."""
-    return {WorkerKey: _Workers(), PriceKey: _Prices(), **ledger_rows(), RejectionKey: _Rejections()}
-
-
-class _Workers:
-    async def load(self, connection: AsyncConnection, keys: set[WorkerKey]) -> Mapping[Any, Any]:
-        rows = await connection.execute(
-            select(accounting_worker)
-            .where(among(connection, accounting_worker.c.worker_id, {key.worker_id for key in keys}))
-            .order_by(accounting_worker.c.worker_id)
-        )
-        return {WorkerKey(row.worker_id): Worker(row.worker_id, row.role, row.active) for row in rows}
-
-    async def save(self, work: UnitOfWork, changed: Mapping[WorkerKey, Worker]) -> None:
-        dialect = sqlite if work.connection.dialect.name == "sqlite" else postgresql
-        statement = dialect.insert(accounting_worker)
-        await work.connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["worker_id"],
-                set_={"role": statement.excluded.role, "active": statement.excluded.active},
-            ),
-            [
-                {"worker_id": worker.worker_id, "role": worker.role, "active": worker.active}
-                for worker in changed.values()
-            ],
-        )
+    return {WorkerKey: WorkerRows(), PriceKey: _Prices(), **ledger_rows(), RejectionKey: _Rejections()}
 
 
 class _Prices:
@@ -66,11 +42,11 @@ class _Prices:
 
     async def save(self, work: UnitOfWork, changed: Mapping[PriceKey, Price]) -> None:
         """A price is only ever put when there is none."""
-        await insert_rows(
+        await insert_new_rows(
             work.connection,
             accounting_price,
             ("task_id", "fee_minor", "reward_minor", "priced_at_ms"),
-            [(row.task_id, row.fee_minor, row.reward_minor, row.priced_at_ms) for row in changed.values()],
+            sorted((row.task_id, row.fee_minor, row.reward_minor, row.priced_at_ms) for row in changed.values()),
         )
 
 

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Column, Table
+from sqlalchemy import Column, Table
 
 from streams.storage.schema import app_metadata
 from streams.storage.types import Counter, Id, Millis, Name
 
-__all__ = ["accounting_price", "accounting_rejection", "accounting_worker"]
-
-accounting_worker = Table(
-    "accounting_worker",
-    app_metadata,
-    Column("worker_id", Id, primary_key=True),
-    Column("role", Name, nullable=False),
-    Column("active", Boolean, nullable=False),
-)
+__all__ = ["accounting_price", "accounting_rejection"]
 
 accounting_price = Table(
     "accounting_price",

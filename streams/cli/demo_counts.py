@@ -75,7 +75,7 @@ async def read_counts(database: Database) -> Counts:
         dead = await _count(connection, parked.c.resolved_at_ms.is_(None), parked.c.state == "dead")
         published = await _count(connection, outbox.c.sent_at_ms.is_not(None))
         unsent = await _count(connection, outbox.c.sent_at_ms.is_(None))
-        transactions = (await connection.execute(select(func.count()).select_from(ledger_transfer))).scalar_one()
+        transactions = await _count(connection, ledger_transfer.c.worker_id.is_not(None))
     return Counts(sums[0], sums[1], sums[2], in_store, dead, published, unsent, transactions)
 
 

@@ -12,7 +12,23 @@ from typing import Annotated
 
 import typer
 
-from streams.cli import audit, broker, contracts, db, dead_letters, events, ledger, outbox, run, send, status, wait
+from streams.cli import (
+    audit,
+    bank,
+    broker,
+    contracts,
+    db,
+    dead_letters,
+    events,
+    ledger,
+    outbox,
+    payouts,
+    run,
+    send,
+    status,
+    topics,
+    wait,
+)
 from streams.cli.errors import WRONG_USE, explain
 from streams.cli.output import say
 
@@ -56,7 +72,9 @@ def demo(
 
 app.command("run")(run.run)
 app.command("broker")(broker.broker)
+app.command("bank")(bank.bank)
 app.add_typer(db.app, name="db")
+app.add_typer(topics.app, name="topics")
 app.command("send")(send.send)
 app.command("status")(status.status)
 app.command("wait")(wait.wait)
@@ -65,6 +83,7 @@ app.command("ledger")(ledger.ledger)
 app.command("events")(events.events)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(outbox.app, name="outbox")
+app.add_typer(payouts.app, name="payouts")
 app.add_typer(contracts.app, name="contracts")
 
 

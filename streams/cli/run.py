@@ -23,7 +23,8 @@ JOIN_POLL_SECONDS = 0.05
 
 def run(
     only: Annotated[
-        str, typer.Option(help="Only these parts, separated by commas: tasks,accounting,relay.", show_default=False)
+        str,
+        typer.Option(help="Only these parts, separated by commas: tasks,accounting,payouts,relay.", show_default=False),
     ] = "",
 ) -> None:
     """Run the app: consume, handle, publish.
@@ -50,6 +51,8 @@ async def _run(settings: Settings, only: str) -> None:
         while not payday.intake.joined and not stop.asked:
             await stop.wait(JOIN_POLL_SECONDS)
         if not stop.asked:
+            if "payouts" in parts and payday.bank is None:
+                say("payday run: payouts are reserved but not sent: PAYDAY_BANK_URL is not set")
             if payday.http is not None:
                 say(f"payday run: health and metrics at {payday.http.url}/actuator")
             sys.stdout.write("ready\n")

@@ -22,6 +22,7 @@ def status(
 
     lag: records in Kafka that the group has yet to take. parked: set aside and not resolved, dead among them: those
     that wait for you (payday dead-letters list). lost, skipped: gone before they were read; anything but 0 is an alarm.
+    alarms: what is wrong now.
 
     Example: payday status --json
     """
@@ -32,6 +33,9 @@ def status(
     groups = found["groups"]
     columns = list(next(iter(groups.values())))
     print_table("groups", ("group", *columns), ([name, *counts.values()] for name, counts in groups.items()))
+    if found["alarms"]:
+        shown = ("since", "severity", "name", "subject", "detail")
+        print_table("alarms", shown, ([alarm[name] for name in shown] for alarm in found["alarms"]))
     age = found["oldest_unsent_age_seconds"]
     typer.echo(f"outbox: {found['unsent']} unsent" + ("" if age is None else f", the oldest for {age:.1f} s"))
 

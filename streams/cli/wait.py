@@ -27,7 +27,8 @@ def wait(
     """Wait until everything has settled.
 
     Settled means, seen twice in a row: every group that has ever made progress has read its topics to their ends, no
-    retry is due, no reassignment is under way, and nothing in the outbox is unsent.
+    retry is due, no reassignment and no payout is under way, and nothing in the outbox is unsent. Without a bank here
+    (PAYDAY_BANK_URL), payouts that are only waiting to be sent do not count.
 
     Exits with 0 when that is so, with 1 when the time is up, saying what is left.
 
@@ -56,7 +57,14 @@ async def wait_until_settled(
     from streams.inspection.settled import SettledWatch
 
     async with open_database(settings) as database, open_broker(settings) as broker:
-        watch = SettledWatch(database, broker, readings_of(settings), group_prefix=settings.group_prefix, groups=groups)
+        watch = SettledWatch(
+            database,
+            broker,
+            readings_of(settings),
+            group_prefix=settings.group_prefix,
+            groups=groups,
+            pays=settings.bank_url is not None,
+        )
         with work_in_progress("settling", quiet=quiet) as show:
             most = 0
 

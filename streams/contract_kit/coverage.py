@@ -13,7 +13,7 @@ from contracts.rejections import CommandRejected
 from streams.contract_kit.records import Received, Sent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from contracts.message import Message
     from streams.contract_kit.records import Emitted, ParkedRecord
@@ -83,12 +83,9 @@ class Course:
         for event in emitted:
             by_cause.setdefault(event.cause_id, []).append(event)
         for record in (*sent, *emitted):
-            for group in readers(record.topic):
-                effects = [
-                    event
-                    for event in by_cause.get(record.id, ())
-                    if event.attributes["ce_source"].rpartition("/")[2] == group
-                ]
+            groups = readers(record.topic)
+            for group in groups:
+                effects = [event for event in by_cause.get(record.id, ()) if _emitter_of(event, groups) in {group, ""}]
                 kept = [one for one in parked if one.group == group and one.is_whole(record)]
                 outcome = self._outcome(record, group, effects, kept)
                 types = () if outcome == DUPLICATE else tuple(sorted({event.type for event in effects}))
@@ -134,6 +131,12 @@ class Coverage:
         lines = ["| group | message | outcome | emitted | seen |", "|---|---|---|---|---|"]
         lines += [f"| {' | '.join(row)} | {times} |" for row, times in sorted(rows.items())]
         return "\n".join(lines) + "\n"
+
+
+def _emitter_of(event: Emitted, groups: Collection[str]) -> str:
+    """Which of a record's readers has emitted an event; empty where its source, the ledger for instance, is none."""
+    source = event.attributes["ce_source"].rpartition("/")[2]
+    return source if source in groups else ""
 
 
 def _message_of(record: Emitted) -> Message | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import TopicPartition
 
 from streams.app import compose
+from streams.contract_kit.bank import ContractBank
 from streams.contract_kit.memory_log import PARTITIONS, MemoryConsumer, MemoryLog
 from streams.contract_kit.observed import Observed, without_prefix
 from streams.contract_kit.records import Emitted
@@ -90,6 +91,7 @@ class MemoryTransport:
     def __init__(self, payday: Payday, slices: Collection[str], topic_prefix: str, group_prefix: str) -> None:
         self._payday = payday
         self._reassigns = "tasks" in slices
+        self._pays = "payouts" in slices
         self._topic_prefix = topic_prefix
         self._strip_topic = without_prefix(topic_prefix)
         self._strip_group = without_prefix(group_prefix)
@@ -106,7 +108,7 @@ class MemoryTransport:
     @classmethod
     async def start(cls, settings: Settings, slices: Collection[str], template: Path) -> MemoryTransport:
         """Compose these slices on a copy of the template."""
-        payday = compose(settings, only=slices)
+        payday = compose(settings, only=slices, bank=ContractBank())
         assert payday.database.path is not None, "memory mode works on an SQLite file"
         await asyncio.to_thread(shutil.copyfile, template, payday.database.path)
         transport = cls(payday, slices, settings.topic_prefix, settings.group_prefix)
@@ -128,6 +130,8 @@ class MemoryTransport:
                 break
             if self._reassigns:
                 await self._payday.reassigner.run_until_idle()
+            if self._pays:
+                await self._payday.payouts.run_until_idle()
             await self._publish()
         else:
             raise NotSettled(f"events go on causing each other after {ROUNDS_MAX} rounds")

@@ -36,7 +36,7 @@ MODES = {
     "memory": "in this process, without a broker",
     "wire": "as a process of its own, behind an embedded broker",
 }
-SLICES = ("tasks", "accounting")
+SLICES = ("tasks", "accounting", "payouts")
 PREFIX = "kit."
 """Of topics and groups, so that a name that goes round the settings is seen at once."""
 SECRET = "the contract kit's fixed secret"  # noqa: S105  prices and assignees should be the same in every run

@@ -72,6 +72,7 @@ class WireTransport:
             WireEnds(self._log),
             app_readings(service.topic_prefix, service.group_prefix),
             groups=[service.group_prefix + group for group in self._groups],
+            pays="payouts" in service.wanted.slices,
         )
         self._written: set[tuple[str, int, int]] = set()
         self._homes: dict[tuple[str, bytes], int] = {}

@@ -11,7 +11,7 @@ from starlette.routing import Route
 from streams.http.health import Component, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from starlette.requests import Request
 
@@ -23,13 +23,16 @@ OK, UNAVAILABLE, NOT_FOUND = 200, 503, 404
 PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def actuator(health: Health, info: Mapping[str, Any], metrics_text: Callable[[], bytes]) -> Starlette:
+def actuator(
+    health: Health, info: Mapping[str, Any], metrics_text: Callable[[], bytes], more_routes: Iterable[Route] = ()
+) -> Starlette:
     """The HTTP app.
 
     Args:
         health: judged at each request.
         info: what this build and deployment is; nothing secret.
         metrics_text: everything in Prometheus' text format.
+        more_routes: what the slices of this process answer.
     """
 
     async def index(_request: Request) -> Response:
@@ -75,6 +78,7 @@ def actuator(health: Health, info: Mapping[str, Any], metrics_text: Callable[[],
             Route("/actuator/info", about),
             Route("/actuator/prometheus", metrics),
             Route("/metrics", metrics),
+            *more_routes,
         ]
     )
 

@@ -6,24 +6,10 @@ from outside. `{texts}` stands for the dialect's way to read the parameter `:par
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from streams.inspection.check import Check
+from streams.inspection.payout_checks import PAYOUT_CHECKS
 
 __all__ = ["CHECKS", "SETTLED_CHECKS", "Check"]
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """An invariant.
-
-    Attributes:
-        name: as printed.
-        holds: what is true of every row.
-        sql: gives the rows of which it is not.
-    """
-
-    name: str
-    holds: str
-    sql: str
 
 
 _KIT = (
@@ -90,7 +76,8 @@ _LEDGER = (
         "every posting is on an account that exists",
         """
         SELECT t.transfer_id, t.worker_id FROM ledger_transfer t
-        WHERE NOT EXISTS (SELECT 1 FROM ledger_account a WHERE a.worker_id = t.worker_id)
+        WHERE t.worker_id IS NOT NULL
+            AND NOT EXISTS (SELECT 1 FROM ledger_account a WHERE a.worker_id = t.worker_id)
         """,
     ),
     Check(
@@ -111,7 +98,7 @@ _LEDGER = (
         SELECT * FROM (
             SELECT worker_id, sequence, balance_after_minor,
                 sum(signed_minor) OVER (PARTITION BY worker_id ORDER BY sequence) AS running_minor
-            FROM ledger_transfer
+            FROM ledger_transfer WHERE worker_id IS NOT NULL
         ) r WHERE balance_after_minor <> running_minor
         """,
     ),
@@ -123,14 +110,22 @@ _LEDGER = (
             SELECT t.*, 'worker:' || worker_id AS worker,
                 CASE kind WHEN 'fee' THEN 'house:fees' WHEN 'reward' THEN 'house:rewards'
                     WHEN 'adjustment' THEN 'house:adjustments' WHEN 'payout' THEN 'house:clearing'
-                    WHEN 'payout-reversal' THEN 'house:clearing' ELSE '?' END AS house
-            FROM ledger_transfer t
+                    WHEN 'payout-reversal' THEN
+                        CASE WHEN debit_account = 'house:bank' THEN 'house:bank' ELSE 'house:clearing' END
+                    ELSE '?' END AS house
+            FROM ledger_transfer t WHERE kind <> 'settlement'
         ) e
         WHERE amount_minor <> abs(signed_minor) OR signed_minor = 0
             OR (signed_minor > 0 AND NOT (debit_account = house AND credit_account = worker))
             OR (signed_minor < 0 AND NOT (debit_account = worker AND credit_account = house))
             OR (kind IN ('fee', 'payout') AND signed_minor > 0)
             OR (kind IN ('reward', 'payout-reversal') AND signed_minor < 0)
+        UNION ALL
+        SELECT transfer_id, kind, debit_account, credit_account, amount_minor, signed_minor FROM ledger_transfer
+        WHERE kind = 'settlement' AND NOT (
+            debit_account = 'house:clearing' AND credit_account = 'house:bank' AND worker_id IS NULL
+            AND sequence IS NULL AND signed_minor IS NULL AND balance_after_minor IS NULL
+        )
         """,
     ),
     Check(
@@ -194,12 +189,15 @@ _LEDGER = (
     ),
     Check(
         "period-not-before-date",
-        "a posting counts for the business day of its cause or a later one",
-        "SELECT transfer_id, period, business_date FROM ledger_transfer WHERE period < business_date",
+        "a posting counts for the business day of its cause or a later one; a payout for the one that it pays",
+        """
+        SELECT transfer_id, period, business_date FROM ledger_transfer
+        WHERE period < business_date AND kind NOT IN ('payout', 'settlement')
+        """,
     ),
 )
 
-CHECKS = _KIT + _LEDGER
+CHECKS = _KIT + _LEDGER + PAYOUT_CHECKS
 """True at every commit."""
 
 SETTLED_CHECKS = (

@@ -19,6 +19,8 @@ from streams.inspection.log_ends import BrokerUnreachable, LogEnds, LogEndsSourc
 from streams.inspection.readings import all_topics, choose, load_positions
 from streams.intake.tables import parked
 from streams.outbox.store import backlog
+from streams.payouts.store import count_under_way
+from streams.storage.clock import database_time_ms
 from streams.tasks.tables import tasks_reassignment
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ class Look:
         unread: records per group that it has yet to read.
         retries_due: parked records whose next attempt is due.
         reassignments: that are not finished.
+        payouts: runs and payouts that are about to move on by themselves.
         unsent: rows of the outbox.
         nobody_reads: records that nobody has begun to read; 0 once any group has made progress.
     """
@@ -57,13 +60,21 @@ class Look:
     unread: dict[str, int]
     retries_due: int
     reassignments: int
+    payouts: int
     unsent: int
     nobody_reads: int
 
     @property
     def left(self) -> int:
         """How much there is to do, for a progress bar."""
-        return sum(self.unread.values()) + self.retries_due + self.reassignments + self.unsent + self.nobody_reads
+        return (
+            sum(self.unread.values())
+            + self.retries_due
+            + self.reassignments
+            + self.payouts
+            + self.unsent
+            + self.nobody_reads
+        )
 
     @property
     def summary(self) -> str:
@@ -72,6 +83,7 @@ class Look:
         for count, what in (
             (self.retries_due, "retries due"),
             (self.reassignments, "reassignments unfinished"),
+            (self.payouts, "payout runs and payouts under way"),
             (self.unsent, "outbox rows unsent"),
         ):
             if count:
@@ -90,6 +102,7 @@ class SettledWatch:
         readings: the app's own groups.
         group_prefix: of the app.
         groups: the groups that count; none named: all that have ever made progress.
+        pays: whether a bank is configured, so that payouts that are due do not stay so.
     """
 
     def __init__(
@@ -100,12 +113,14 @@ class SettledWatch:
         *,
         group_prefix: str = "",
         groups: Sequence[str] = (),
+        pays: bool = False,
     ) -> None:
         self._database = database
         self._broker = broker
         self._readings = tuple(readings)
         self._group_prefix = group_prefix
         self._groups = tuple(groups)
+        self._pays = pays
 
     async def look(self) -> Look:
         """One look: the broker, then the database.
@@ -120,7 +135,7 @@ class SettledWatch:
         judged = chosen or self._readings
         ends = await self._broker.read(all_topics(*judged), judged)
         async with self._database.read() as connection:
-            return await _look(connection, ends, chosen, judged)
+            return await _look(connection, ends, chosen, judged, pays=self._pays)
 
     async def wait(
         self,
@@ -156,13 +171,13 @@ class SettledWatch:
 
 
 async def _look(
-    connection: AsyncConnection, ends: LogEnds, chosen: Sequence[Reading], judged: Sequence[Reading]
+    connection: AsyncConnection, ends: LogEnds, chosen: Sequence[Reading], judged: Sequence[Reading], *, pays: bool
 ) -> Look:
     positions = await load_positions(connection)
     unread: dict[str, int] = {}
     for (group, _topic, _partition), count in ends.unread(judged, positions).items():
         unread[group] = unread.get(group, 0) + count
-    now_ms = time.time_ns() // 1_000_000
+    now_ms = await database_time_ms(connection)
     due = select(func.count()).where(parked.c.resolved_at_ms.is_(None), parked.c.next_attempt_at_ms <= now_ms)
     unfinished = (
         select(func.count()).select_from(tasks_reassignment).where(tasks_reassignment.c.finished_at_ms.is_(None))
@@ -173,6 +188,7 @@ async def _look(
         unread if chosen else {},
         (await connection.execute(due)).scalar_one(),
         (await connection.execute(unfinished)).scalar_one(),
+        await count_under_way(connection, now_ms, pays=pays),
         (await backlog(connection)).unsent,
         0 if chosen else max(unread.values(), default=0),
     )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
+from streams.alarms.conditions import open_conditions
 from streams.inspection.readings import Reading, all_topics, load_positions
 from streams.intake.tables import parked, progress
+from streams.outbox.envelope import format_time
 from streams.outbox.store import backlog
+from streams.storage.clock import database_time_ms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +37,7 @@ async def status(database: Database, broker: LogEndsSource, readings: Sequence[R
         dead = await _dead(connection)
         positions = await load_positions(connection)
         outbox = await outbox_status(connection)
+        alarms = await _alarms(connection)
     others = sorted(counts.keys() - {reading.group for reading in readings})
     everyone = (
         *readings,
@@ -57,7 +60,7 @@ async def status(database: Database, broker: LogEndsSource, readings: Sequence[R
         "unsent": outbox["unsent"],
         "oldest_unsent_age_seconds": outbox["oldest_age_seconds"],
         "breaker": None,
-        "alarms": [],
+        "alarms": alarms,
     }
 
 
@@ -66,8 +69,22 @@ async def outbox_status(connection: AsyncConnection) -> dict[str, Any]:
     waiting = await backlog(connection)
     age = None
     if waiting.oldest_created_at_ms is not None:
-        age = round(max(0.0, time.time() - waiting.oldest_created_at_ms / 1000), 3)
+        age = max(0, await database_time_ms(connection) - waiting.oldest_created_at_ms) / 1000
     return {"unsent": waiting.unsent, "oldest_age_seconds": age, "breaker": None}
+
+
+async def _alarms(connection: AsyncConnection) -> list[dict[str, str]]:
+    """What is wrong now, the oldest first."""
+    return [
+        {
+            "name": one.name,
+            "since": format_time(one.raised_at_ms),
+            "detail": one.detail,
+            "subject": one.subject,
+            "severity": one.severity,
+        }
+        for one in await open_conditions(connection)
+    ]
 
 
 async def _counts(connection: AsyncConnection) -> dict[str, dict[str, int]]:

@@ -9,6 +9,7 @@ from sqlalchemy import func, select, union_all
 
 from streams.accounting.tables import accounting_rejection
 from streams.ledger.tables import ledger_account, ledger_transfer
+from streams.payouts.tables import payout_rejection
 from streams.tasks.tables import tasks_assignment, tasks_rejection, tasks_task
 
 if TYPE_CHECKING:
@@ -52,7 +53,9 @@ class Difference(NamedTuple):
 
 async def load_totals(connection: AsyncConnection) -> Totals:
     """The totals as they are."""
-    reasons = union_all(select(tasks_rejection.c.reason_code), select(accounting_rejection.c.reason_code)).subquery()
+    reasons = union_all(
+        *(select(one.c.reason_code) for one in (tasks_rejection, accounting_rejection, payout_rejection))
+    ).subquery()
     rejected = await connection.execute(
         select(reasons.c.reason_code, func.count()).group_by(reasons.c.reason_code).order_by(reasons.c.reason_code)
     )
@@ -71,7 +74,7 @@ async def load_totals(connection: AsyncConnection) -> Totals:
         assignments=await count(select(func.count()).select_from(tasks_assignment)),
         tasks_completed=await count(tasks.where(tasks_task.c.completed_at_ms.is_not(None))),
         rejected={row[0]: row[1] for row in rejected},
-        transactions=await count(select(func.count()).select_from(ledger_transfer)),
+        transactions=await count(select(func.count()).where(ledger_transfer.c.worker_id.is_not(None))),
         balance_total_minor=sum(by_worker.values()),
         balances=by_worker,
     )

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from streams.intake.unit_of_work import UnitOfWork
     from streams.outbox.envelope import Cause
 
-__all__ = ["Change", "Deciders", "Put", "Rejected", "Rows", "State"]
+__all__ = ["Change", "Deciders", "Identified", "Put", "Rejected", "Rows", "State"]
 
 Key = Any
 """A frozen dataclass: its type names a kind of row, its value one of them."""
 Decide = Callable[["State", Any, "Cause"], Iterator[Any]]
 Needs = Callable[[Any, "Cause"], Iterable[Key]]
+ThenNeeds = Callable[["State", Any, "Cause"], Iterable[Key]]
 K = TypeVar("K", bound=Hashable)
 
 
@@ -56,6 +57,17 @@ class Put(Change):
         state.put(self.key, self.row)
 
 
+@dataclass(slots=True)
+class Identified:
+    """An event with an id of its own, because it tells of something that more than one message could have begun.
+
+    Yielded in place of the event. Any other event's id derives from the message that is handled.
+    """
+
+    event: Any
+    message_id: str
+
+
 class Rows(Protocol):
     """The storage of one kind of row: a slice's table seen through its keys."""
 
@@ -86,6 +98,14 @@ class State:
             return self._overlay[key]
         return self._rows[type(key)].get(key)
 
+    def knows(self, key: Key) -> bool:
+        """Whether this row is there or was put; the rows of a batch are loaded in two waves at most."""
+        return key in self._overlay or key in self._rows[type(key)]
+
+    def add(self, kind: type, rows: Mapping[Key, Any]) -> None:
+        """Rows that were loaded later."""
+        self._rows[kind].update(rows)
+
     def put(self, key: Key, row: Any) -> None:
         """Set a row in the overlay."""
         self._overlay[key] = row
@@ -111,6 +131,7 @@ class State:
 class _Decider:
     decide: Decide
     needs: Needs
+    then_needs: ThenNeeds | None
 
 
 class Deciders:
@@ -129,17 +150,19 @@ class Deciders:
         """What these deciders decide."""
         return tuple(self._by_type)
 
-    def add(self, message_type: type, decide: Decide, *, needs: Needs) -> None:
+    def add(self, message_type: type, decide: Decide, *, needs: Needs, then_needs: ThenNeeds | None = None) -> None:
         """Register the decider of a type of message.
 
         Args:
             message_type: whose messages it decides.
             decide: a pure generator function of (state, message, cause) that yields changes and events.
             needs: the keys of the rows that a message touches.
+            then_needs: the keys that are only known from those rows: a message that names a payout touches the
+                account of its worker. Loaded after all rows of `needs`, so mind the order of locks.
         """
         if message_type in self._by_type:
             raise ValueError(f"{message_type.__name__} has a decider already")
-        self._by_type[message_type] = _Decider(decide, needs)
+        self._by_type[message_type] = _Decider(decide, needs, then_needs)
 
     async def decide(self, batch: Iterable[Record], work: UnitOfWork) -> None:
         """Run the batch through its deciders inside a unit of work."""
@@ -159,11 +182,24 @@ class Deciders:
                 for kind, rows in self._rows.items()
             }
         )
+        await self._load_more(state, plan, work)
         for record, decider, cause in plan:
             self._decide_one(state, record, decider, cause, work)
         for kind, rows in self._rows.items():
             if changed := state.changed(kind):
                 await rows.save(work, changed)
+
+    async def _load_more(self, state: State, plan: Iterable[tuple[Record, _Decider, Cause]], work: UnitOfWork) -> None:
+        """The second wave: rows that the first one led to."""
+        wanted: dict[type, set[Key]] = {}
+        for record, decider, cause in plan:
+            if decider.then_needs is not None:
+                for key in decider.then_needs(state, record.message, cause):
+                    if not state.knows(key):
+                        wanted.setdefault(type(key), set()).add(key)
+        for kind, rows in self._rows.items():
+            if kind in wanted:
+                state.add(kind, await rows.load(work.connection, wanted[kind]))
 
     @staticmethod
     def _decide_one(state: State, record: Record, decider: _Decider, cause: Cause, work: UnitOfWork) -> None:

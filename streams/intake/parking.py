@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import case, exists, func, select, true, tuple_
+from sqlalchemy import case, exists, func, select, true
 
 from streams.intake.record import Reason
 from streams.intake.tables import parked
@@ -83,14 +83,16 @@ async def load_held_keys(connection: AsyncConnection, group: str, records: Itera
 
 
 async def already_parked(connection: AsyncConnection, group: str, records: Iterable[Record]) -> set[ParkedIdentity]:
-    """Which of these records were parked before, in whatever state they are now."""
-    positions = {(record.topic, record.partition, record.offset) for record in records}
-    if not positions:
+    """Which of these records were parked before, in whatever state they are now. Others may be among them."""
+    wanted = list(records)
+    if not wanted:
         return set()
     rows = await connection.execute(
         select(parked.c.topic, parked.c.partition, parked.c.offset, parked.c.timestamp_ms, parked.c.record_hash).where(
             parked.c.group_name == group,
-            tuple_(parked.c.topic, parked.c.partition, parked.c.offset).in_(sorted(positions)),
+            among(connection, parked.c.topic, {record.topic for record in wanted}),
+            among(connection, parked.c.partition, {record.partition for record in wanted}),
+            among(connection, parked.c.offset, {record.offset for record in wanted}),
         )
     )
     return {tuple(row) for row in rows}

@@ -10,16 +10,17 @@ all; after the commit `finish` marks the outcomes. The middleware drives these s
 
 from __future__ import annotations
 
-import time
 import traceback
 from typing import TYPE_CHECKING, Any
 
 from streams.intake import inbox, parking
+from streams.intake.deciders import Identified
 from streams.intake.decode import clip
 from streams.intake.position import Advance, save_advance
 from streams.intake.record import Outcome, Reason, Rejection
-from streams.outbox.envelope import Cause, outgoing
+from streams.outbox.envelope import Cause, originating, outgoing
 from streams.outbox.store import append
+from streams.storage.clock import database_time_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -42,12 +43,12 @@ class UnitOfWork:
 
     Attributes:
         connection: of the open transaction; a handler reads and writes through it and never commits.
-        now_ms: one time for the whole transaction.
+        now_ms: one time for the whole transaction, the database's.
     """
 
     def __init__(self, connection: AsyncConnection, subscription: Subscription, records: Sequence[Record]) -> None:
         self.connection = connection
-        self.now_ms = time.time_ns() // 1_000_000
+        self.now_ms = 0  # until it is opened
         self._subscription = subscription
         self._records = list(records)
         self._live: list[Record] = []
@@ -87,11 +88,19 @@ class UnitOfWork:
         """An event as the record that will be published.
 
         Args:
-            message: of a catalogued type.
+            message: of a catalogued type, or one with an id of its own (`deciders.Identified`).
             cause: the message that is being handled.
             index: the how many-th event of that cause this is; together they make its id.
         """
         subscription = self._subscription
+        if isinstance(message, Identified):
+            return originating(
+                subscription.catalog,
+                message.event,
+                cause.origin,
+                message.message_id,
+                topic_prefix=subscription.topic_prefix,
+            )
         return outgoing(subscription.catalog, message, cause, index, topic_prefix=subscription.topic_prefix)
 
     def send(self, messages: Iterable[OutgoingMessage]) -> None:
@@ -124,6 +133,7 @@ class UnitOfWork:
     async def open(self) -> None:
         """Decide which of the records a handler should see."""
         subscription = self._subscription
+        self.now_ms = await database_time_ms(self.connection)
         positions = await subscription.positions_for(self.connection, self._records)
         self._records, self._missing = await subscription.check_gaps(self._records, positions)
         self._held = await parking.load_held_keys(self.connection, subscription.group, self._records)

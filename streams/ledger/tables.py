@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from sqlalchemy import CheckConstraint, Column, Index, Integer, Table, UniqueConstraint
+from sqlalchemy import Boolean, CheckConstraint, Column, Index, Integer, Table, UniqueConstraint
 
 from streams.storage.schema import app_metadata
 from streams.storage.types import Counter, Day, Id, Millis, Name, Text
 
-__all__ = ["BOOK_ID", "ledger_account", "ledger_book", "ledger_transfer"]
+__all__ = ["BOOK_ID", "accounting_worker", "ledger_account", "ledger_book", "ledger_transfer"]
 
 BOOK_ID = 1
 
@@ -18,6 +18,15 @@ ledger_book = Table(
     Column("closed_through", Day),
 )
 """One row: every period up to `closed_through` is closed. Postings share its lock, closing a period takes it alone."""
+
+accounting_worker = Table(
+    "accounting_worker",
+    app_metadata,
+    Column("worker_id", Id, primary_key=True),
+    Column("role", Name, nullable=False),
+    Column("active", Boolean, nullable=False),
+)
+"""Who may ask for what. The accounting slice writes it, hence its name; the other slices that move money read it."""
 
 ledger_account = Table(
     "ledger_account",
@@ -39,10 +48,10 @@ ledger_transfer = Table(
     Column("credit_account", Name, nullable=False),
     Column("amount_minor", Counter, nullable=False),
     Column("currency", Name, nullable=False),
-    Column("worker_id", Id, nullable=False),
-    Column("sequence", Counter, nullable=False),
-    Column("signed_minor", Counter, nullable=False),
-    Column("balance_after_minor", Counter, nullable=False),
+    Column("worker_id", Id),
+    Column("sequence", Counter),
+    Column("signed_minor", Counter),
+    Column("balance_after_minor", Counter),
     Column("period", Day, nullable=False),
     Column("business_date", Day, nullable=False),
     Column("task_id", Id),
@@ -52,7 +61,13 @@ ledger_transfer = Table(
     Column("recorded_at_ms", Millis, nullable=False),
     UniqueConstraint("worker_id", "sequence"),
     CheckConstraint("amount_minor > 0", name="amount_is_positive"),
+    CheckConstraint(
+        "(kind = 'settlement') = (worker_id IS NULL) AND (worker_id IS NULL) = (sequence IS NULL) "
+        "AND (worker_id IS NULL) = (signed_minor IS NULL) AND (worker_id IS NULL) = (balance_after_minor IS NULL)",
+        name="worker_side_is_whole",
+    ),
 )
 """Immutable double-entry rows. Each names the account that is debited and the one that is credited; the worker's side
-of it is repeated as a signed amount with its place in the account's sequence."""
+of it is repeated as a signed amount with its place in the account's sequence. A settlement moves money from one house
+account to another and has no worker's side."""
 Index("ix_ledger_transfer_period", ledger_transfer.c.worker_id, ledger_transfer.c.period)

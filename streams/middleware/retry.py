@@ -23,9 +23,14 @@ class Retry(Step):
     """What leaves this step is `Outage`, `Fenced`, `BatchFailed` or a cancellation."""
 
     async def step(self, call_next: Any, message: IntakeMessage, subscription: Subscription) -> Any:
-        """Run the transaction until it commits or fails for a reason that trying again does not mend."""
+        """Run the transaction until it commits or fails for a reason that trying again does not mend.
+
+        It is redone once even if the first attempt has used up the time, as that of a frozen process has: what it
+        finds then shows whether somebody else owns the partition by now.
+        """
         deadline = time.monotonic() + subscription.limits.contention_budget_seconds
         backoff = Backoff(FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS)
+        redone = False
         while True:
             try:
                 return await call_next(message)
@@ -38,6 +43,7 @@ class Retry(Step):
                     case Kind.FAILURE:
                         raise BatchFailed(str(error)) from error
                     case Kind.CONTENTION:
-                        if time.monotonic() >= deadline:
+                        if redone and time.monotonic() >= deadline:
                             raise Outage(f"contention does not end: {error}") from error
+                        redone = True
                         await asyncio.sleep(backoff.next_seconds())

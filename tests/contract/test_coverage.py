@@ -24,6 +24,8 @@ from streams.accounting import handlers as accounting
 from streams.accounting.domain import Rules as AccountingRules
 from streams.contract_kit.coverage import ACCEPTED, DUPLICATE, REFUSED, parked_as, rejected_as
 from streams.ledger.domain import BusinessCalendar
+from streams.payouts import handlers as payouts
+from streams.payouts.domain import Rules as PayoutRules
 from streams.tasks import handlers as tasks
 from streams.tasks.domain import Rules as TaskRules
 
@@ -59,17 +61,22 @@ class _Register:
     def __init__(self, _rows: object) -> None:
         self.functions: dict[type[Message], Any] = {}
 
-    def add(self, message_type: type[Message], decide: Any, *, needs: object) -> None:
+    def add(self, message_type: type[Message], decide: Any, *, needs: object, then_needs: object = None) -> None:
         self.functions[message_type] = decide
 
 
 def _deciders() -> dict[str, dict[type[Message], Any]]:
     """Group -> type of message -> the function that decides about it."""
     calendar = BusinessCalendar(ZoneInfo("UTC"), "USD", 0)
-    with patch.object(tasks, "Deciders", _Register), patch.object(accounting, "Deciders", _Register):
+    with (
+        patch.object(tasks, "Deciders", _Register),
+        patch.object(accounting, "Deciders", _Register),
+        patch.object(payouts, "Deciders", _Register),
+    ):
         registers: dict[str, Any] = {
             tasks.GROUP: tasks.deciders(TaskRules(b"", 0), lambda: None),
             accounting.GROUP: accounting.deciders(AccountingRules(b"", calendar)),
+            payouts.GROUP: payouts.deciders(PayoutRules(calendar), "", lambda: None),
         }
     return {group: register.functions for group, register in registers.items()}
 
@@ -164,4 +171,6 @@ def test_the_requirements_are_read_off_the_code() -> None:
     assert Case("accounting", "tasks.task-assigned.v1", "emits accounting.transaction-applied.v1") in required
     assert Case("accounting", "tasks.task-completed.v1", REFUSED) in required
     assert Case("accounting", "tasks.task-created.v1", "rejected: future-date") not in required
+    assert Case("payouts", "payouts.reissue.v1", "rejected: insufficient-balance") in required
+    assert Case("payouts", "payouts.start-run.v1", "emits accounting.period-closed.v1") in required
     assert Case("accounting", "tasks.task-assigned.v1", "out of order: before its task_id is introduced") in required

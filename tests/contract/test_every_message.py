@@ -9,6 +9,7 @@ import pytest
 
 from contracts.accounting import ClosePeriod, TransactionApplied
 from contracts.catalog import entry_of
+from contracts.payouts import Reissue, StartRun
 from contracts.tasks import CompleteTask, CreateTask, ReassignOpenTasks, TaskAssigned, TaskCreated
 from contracts.workers import WorkerDeactivated
 from streams.contract_kit.sending import headers_of, raw_record
@@ -38,6 +39,8 @@ PAIRS = [
     Pair(completed(task_id=T2), completed(BOB, task_id=T2)),
     Pair(adjust(1), adjust(2)),
     Pair(ClosePeriod(period=day(2)), ClosePeriod(period=day(1))),
+    Pair(StartRun(period=day(2)), StartRun(period=day(1))),
+    Pair(Reissue(payout_id=A2, requested_by=ACE), Reissue(payout_id=T2, requested_by=ACE)),
 ]
 every_message = pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: type(pair.one).__name__)
 

@@ -11,7 +11,8 @@ A block of commands is fenced as `sh`, and the line before the fence is a marker
     <!-- not run: reason -->                 it cannot be run here
 
 The blocks of a page run in order, from the root of the repository, in one shell session as far as exported variables
-are concerned. So that two runs do not meet, `/tmp/` becomes a directory of the page's own and the port 8080 a free one.
+are concerned. So that two runs do not meet, `/tmp/` becomes a directory of the page's own, and the ports 8080 and 8090
+become free ones.
 """
 
 from __future__ import annotations

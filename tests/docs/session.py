@@ -44,7 +44,7 @@ class Session:
         self._directory = directory
         self._variables = directory / "variables.sh"
         self._variables.write_text("")
-        self._port = _free_port()
+        self._ports = {"8080": _free_port(), "8090": _free_port()}
         self._processes: list[subprocess.Popen[bytes]] = []
         self._serving: set[str] = set()
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PAYDAY_")}
@@ -69,7 +69,9 @@ class Session:
                 self._serving.add(service)
                 self._background(f"{block.where} needs {service}", SERVICES[service])
         # The home of the page first: the repository itself may lie under /tmp.
-        text = VENV.sub(str(BIN), block.text.replace("/tmp/", f"{self._directory}/").replace("8080", self._port))
+        text = VENV.sub(str(BIN), block.text.replace("/tmp/", f"{self._directory}/"))
+        for port, free in self._ports.items():
+            text = text.replace(port, free)
         if block.background:
             self._background(block.where, text)
         else:

@@ -5,6 +5,7 @@ Invariant: whatever was started is ended when its home is left, each by its own 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -12,9 +13,14 @@ import sqlite3
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+
+import asyncpg  # type: ignore[import-untyped]
+import psutil  # type: ignore[import-untyped]
+from sqlalchemy.engine import make_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +29,7 @@ ROOT = Path(__file__).parent.parent.parent
 PAYDAY = Path(sys.executable).parent / "payday"
 LOOK_SECONDS = 0.02
 STOP_SECONDS = 25.0
+VIEW_SECONDS = 30.0
 SHOWN_CHARACTERS = 4000
 
 
@@ -70,6 +77,11 @@ class RunningProcess:
         return f"--- {self.name}\n{self.output[-SHOWN_CHARACTERS:]}{self.errors[-SHOWN_CHARACTERS:]}"
 
     @property
+    def is_frozen(self) -> bool:
+        """Whether it has been stopped by SIGSTOP."""
+        return bool(psutil.Process(self._process.pid).status() == psutil.STATUS_STOPPED)
+
+    @property
     def runs(self) -> bool:
         """Whether it has not ended."""
         return self._process.poll() is None
@@ -101,15 +113,55 @@ class RunningProcess:
         self._process.kill()
         self._process.wait()
 
+    def freeze(self) -> None:
+        """SIGSTOP: it keeps its connections and does nothing."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT: it goes on where it was."""
+        self._process.send_signal(signal.SIGCONT)
+
     def stop(self) -> int:
         """SIGTERM; its exit code. What does not end in time is killed."""
         if self.runs:
+            self.thaw()
             self._process.send_signal(signal.SIGTERM)
             try:
                 self._process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 self.kill()
         return self._process.returncode
+
+
+class PostgresView:
+    """A connection that cannot change anything, kept open on a thread of its own.
+
+    Args:
+        url: SQLAlchemy's.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="postgres-view")
+        self._runner = asyncio.Runner()
+        self._connection: asyncpg.Connection | None = None
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """The rows of a SELECT."""
+        return self._thread.submit(self._runner.run, self._fetch(sql)).result(VIEW_SECONDS)
+
+    def close(self) -> None:
+        """Give back the connection and its thread."""
+        if self._connection is not None:
+            self._connection.terminate()
+        self._thread.submit(self._runner.close).result(VIEW_SECONDS)
+        self._thread.shutdown()
+
+    async def _fetch(self, sql: str) -> list[tuple[Any, ...]]:
+        if self._connection is None:
+            settings = {"default_transaction_read_only": "on"}
+            self._connection = await asyncpg.connect(self._url, server_settings=settings)
+        return [tuple(row) for row in await self._connection.fetch(sql)]
 
 
 class Home:
@@ -125,6 +177,7 @@ class Home:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PAYDAY_")}
         self.environment = inherited | {"PAYDAY_HOME": str(directory), **settings}
         self._started: list[RunningProcess] = []
+        self._postgres: PostgresView | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -132,6 +185,8 @@ class Home:
     def __exit__(self, *_error: object) -> None:
         for process in reversed(self._started):
             process.stop()
+        if self._postgres is not None:
+            self._postgres.close()
         for process in self._started:
             sys.stderr.write(process.said)  # pytest shows it where a test has failed
 
@@ -169,8 +224,29 @@ class Home:
         """As `run`; what it printed, read as JSON."""
         return json.loads(self.run(*arguments, "--json", timeout_seconds=timeout_seconds))
 
+    @property
+    def bootstrap_servers(self) -> str:
+        """Where this home's Kafka is."""
+        named = self.environment.get("PAYDAY_KAFKA_BOOTSTRAP_SERVERS")
+        return named or (self.directory / "broker.address").read_text().strip()
+
+    @property
+    def topic_prefix(self) -> str:
+        """What its topics begin with."""
+        return self.environment.get("PAYDAY_TOPIC_PREFIX", "")
+
+    @property
+    def group_prefix(self) -> str:
+        """What its groups begin with."""
+        return self.environment.get("PAYDAY_GROUP_PREFIX", "payday.")
+
     def query(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
-        """Look into the SQLite file beside the running app, without being able to change it."""
+        """Look into the database beside the running app, without being able to change it."""
+        if (url := self.environment.get("PAYDAY_DATABASE_URL", "")).startswith("postgresql"):
+            assert not parameters, "their marks differ between the databases"
+            if self._postgres is None:
+                self._postgres = PostgresView(url)
+            return self._postgres.query(sql)
         with closing(sqlite3.connect(f"file:{self.directory / 'payday.db'}?mode=ro", uri=True, timeout=5)) as database:
             return database.execute(sql, parameters).fetchall()
 

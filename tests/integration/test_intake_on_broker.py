@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,30 +14,25 @@ from tests.integration.notes_app import LIMITS, echo, notes_app
 from tests.kit import rows
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from streams.intake.batch import Batch
     from streams.intake.unit_of_work import UnitOfWork
+    from tests.integration.conftest import Ground
 
 
-async def test_every_record_has_one_outcome_and_the_offsets_follow(database_file: Path) -> None:
+async def test_every_record_has_one_outcome_and_the_offsets_follow(ground: Ground) -> None:
     """Good, repeated and unreadable records: conserved in the database, and committed to the end in Kafka."""
-    async with notes_app(database_file) as app:
+    async with notes_app(ground.broker, ground.database_url) as app:
         app.send(*(str(number) for number in range(100)), message_ids=[f"id-{n}" for n in range(100)])
         app.send("50", b"\xff\xfejunk", b"", message_ids=["id-50", "x", "y"])
         await app.until_taken()
         expected = {"consumed": 103, "handled": 100, "duplicate": 1, "parked": 2, "lost": 0, "skipped": 0}
         assert await app.counts() == expected
-
-        async def committed() -> bool:
-            return await asyncio.to_thread(app.committed) == 103
-
-        await app.until(committed)
+        await app.until_committed(103)
         assert await rows(app.database, "SELECT count(*) FROM outbox") == [(100,)]
 
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError(), KeyError("a wiring error")])
-async def test_an_error_that_escapes_once_loses_nothing(database_file: Path, error: BaseException) -> None:
+async def test_an_error_that_escapes_once_loses_nothing(ground: Ground, error: BaseException) -> None:
     """The batch is read again, also after a stray cancellation, which would end FastStream's consume loop."""
     raised: list[bool] = []
 
@@ -48,7 +42,7 @@ async def test_an_error_that_escapes_once_loses_nothing(database_file: Path, err
             raise error
         await echo(batch, work)
 
-    async with notes_app(database_file, fail_once) as app:
+    async with notes_app(ground.broker, ground.database_url, fail_once) as app:
         app.send(*(str(number) for number in range(20)))
         await app.until_taken()
         app.send("later")
@@ -57,7 +51,7 @@ async def test_an_error_that_escapes_once_loses_nothing(database_file: Path, err
     assert (counts["handled"], counts["parked"]) == (21, 0)
 
 
-async def test_an_error_before_the_handler_loses_nothing(database_file: Path) -> None:
+async def test_an_error_before_the_handler_loses_nothing(ground: Ground) -> None:
     """A middleware further in that fails on receipt: FastStream swallows it, and the batch is read again."""
     raised: list[bool] = []
 
@@ -67,35 +61,32 @@ async def test_an_error_before_the_handler_loses_nothing(database_file: Path) ->
                 raised.append(True)
                 raise RuntimeError("broken on receipt")
 
-    async with notes_app(database_file, middlewares=[Broken]) as app:
+    async with notes_app(ground.broker, ground.database_url, middlewares=[Broken]) as app:
         app.send(*(str(number) for number in range(20)))
         await app.until_taken()
         assert raised
         assert (await app.counts())["handled"] == 20
 
 
-async def test_an_outage_of_the_database_parks_nothing(database_file: Path) -> None:
+async def test_an_outage_of_the_database_parks_nothing(ground: Ground) -> None:
     """While the database cannot be written to, intake waits; afterwards everything is handled once."""
-    async with notes_app(database_file) as app:
+    async with notes_app(ground.broker, ground.database_url) as app:
         app.send("before")
         await app.until_taken()
-        blocker = sqlite3.connect(database_file, isolation_level=None)
-        blocker.execute("BEGIN EXCLUSIVE")
-        app.send(*(str(number) for number in range(30)))
 
         async def paused() -> bool:
             return all(one.assignment.paused for one in app.intake.subscriptions)
 
-        await app.until(paused)
-        blocker.execute("ROLLBACK")
-        blocker.close()
+        async with ground.outage():
+            app.send(*(str(number) for number in range(30)))
+            await app.until(paused)
         await app.until_taken()
         assert not await paused()
         expected = {"consumed": 31, "handled": 31, "duplicate": 0, "parked": 0, "lost": 0, "skipped": 0}
         assert await app.counts() == expected
 
 
-async def test_a_failure_of_a_single_record_is_tried_once_more(database_file: Path) -> None:
+async def test_a_failure_of_a_single_record_is_tried_once_more(ground: Ground) -> None:
     """A delivery of one record gets the second chance that halving gives to larger ones."""
     raised: list[bool] = []
 
@@ -105,14 +96,14 @@ async def test_a_failure_of_a_single_record_is_tried_once_more(database_file: Pa
             raise KeyError("only once")
         await echo(batch, work)
 
-    async with notes_app(database_file, fail_once) as app:
+    async with notes_app(ground.broker, ground.database_url, fail_once) as app:
         app.send("alone")
         await app.until_taken()
         counts = await app.counts()
     assert (counts["handled"], counts["parked"]) == (1, 0)
 
 
-async def test_an_os_error_of_a_handler_is_no_outage_of_the_database(database_file: Path) -> None:
+async def test_an_os_error_of_a_handler_is_no_outage_of_the_database(ground: Ground) -> None:
     """A handler that misses a file fails for its record; the group does not stop for it."""
 
     async def read_file(batch: Batch[Any], work: UnitOfWork) -> None:
@@ -121,7 +112,7 @@ async def test_an_os_error_of_a_handler_is_no_outage_of_the_database(database_fi
                 raise FileNotFoundError("rates.csv")
         await echo(batch, work)
 
-    async with notes_app(database_file, read_file) as app:
+    async with notes_app(ground.broker, ground.database_url, read_file) as app:
         app.send("good", key=b"a")
         app.send("bad", key=b"b")
         app.send("good", key=b"c")
@@ -130,7 +121,7 @@ async def test_an_os_error_of_a_handler_is_no_outage_of_the_database(database_fi
 
 
 @pytest.mark.parametrize("redo_budget_seconds", [20.0, 0.0])
-async def test_a_record_that_makes_the_save_fail_is_isolated(database_file: Path, redo_budget_seconds: float) -> None:
+async def test_a_record_that_makes_the_save_fail_is_isolated(ground: Ground, redo_budget_seconds: float) -> None:
     """The batch is redone in halves: the record at fault is parked, in its place, and all others go through.
 
     Also when the time to redo is up at once: each delivery settles something, so that the group comes on.
@@ -143,7 +134,7 @@ async def test_a_record_that_makes_the_save_fail_is_isolated(database_file: Path
         await echo(batch, work)
 
     limits = replace(LIMITS, redo_budget_seconds=redo_budget_seconds)
-    async with notes_app(database_file, save, limits=limits) as app:
+    async with notes_app(ground.broker, ground.database_url, save, limits=limits) as app:
         app.send(*(str(number) for number in range(15)), key=b"a")
         app.send("poison", "behind", key=b"b")
         app.send(*(str(number) for number in range(15)), key=b"c")
@@ -154,12 +145,13 @@ async def test_a_record_that_makes_the_save_fail_is_isolated(database_file: Path
     assert parked == [("failed", "IntegrityError"), ("behind", "Behind")]
 
 
-async def test_a_restart_goes_on_where_it_stood(database_file: Path) -> None:
+async def test_a_restart_goes_on_where_it_stood(ground: Ground) -> None:
     """The same database with a broker that starts anew: positions of the old log do not hide the new records."""
-    async with notes_app(database_file) as app:
+    async with notes_app(ground.broker, ground.database_url) as app:
         app.send("one", "two", message_ids=["a", "b"])
         await app.until_taken()
-    async with notes_app(database_file) as app:
+    ground.broker.start_anew()
+    async with notes_app(ground.broker, ground.database_url) as app:
         app.send("one", "three", message_ids=["a", "c"])
         await app.until_taken(4)
         counts = await app.counts()

@@ -9,6 +9,7 @@ from contracts import catalog
 from contracts.accounting import ClosePeriod, PeriodClosed, TaskPriced, TransactionApplied
 from contracts.catalog import ADMIN_KEY, CATALOG, UnknownType, entry_for, entry_of, topics
 from contracts.message import Message
+from contracts.payouts import RunCompleted, StartRun
 from contracts.tasks import CompleteTask, CreateTask, TaskCommandRejected, TaskCompleted
 from contracts.workers import WorkerDeactivated
 
@@ -80,6 +81,29 @@ TABLE = {
         "payday/accounting",
         {"command_id", "command_type", "reason_code", "message"},
     ),
+    "payouts.start-run.v1": ("payouts.commands", "command", None, {"period"}),
+    "payouts.reissue.v1": ("payouts.commands", "command", None, {"payout_id", "requested_by"}),
+    **{
+        f"payouts.payout-{step}.v1": (
+            "payouts.events",
+            "event",
+            "payday/payouts",
+            {"payout_id", "worker_id", "period", "amount_minor", "currency", "provider_ref", "reason_code"},
+        )
+        for step in ("requested", "confirmed", "failed", "reversed")
+    },
+    "payouts.run-completed.v1": (
+        "payouts.events",
+        "event",
+        "payday/payouts",
+        {"period", "paid_count", "failed_count", "total_minor", "currency"},
+    ),
+    "payouts.command-rejected.v1": (
+        "payouts.events",
+        "event",
+        "payday/payouts",
+        {"command_id", "command_type", "reason_code", "message"},
+    ),
 }
 
 KEY_FIELDS = {
@@ -93,6 +117,11 @@ KEY_FIELDS = {
     "accounting.adjust-balance.v1": "worker_id",
     "accounting.task-priced.v1": "task_id",
     "accounting.transaction-applied.v1": "worker_id",
+    "payouts.reissue.v1": "payout_id",
+    "payouts.payout-requested.v1": "worker_id",
+    "payouts.payout-confirmed.v1": "worker_id",
+    "payouts.payout-failed.v1": "worker_id",
+    "payouts.payout-reversed.v1": "worker_id",
 }
 
 
@@ -105,7 +134,7 @@ def test_the_catalogue_is_the_table_of_the_interfaces() -> None:
     assert catalog.catalog() is CATALOG
 
 
-def test_only_the_causes_of_a_posting_are_optional() -> None:
+def test_only_what_does_not_always_apply_is_optional() -> None:
     """Every field is required but those that INTERFACES.md marks with `?`."""
     optional = {
         (entry.type_name, name)
@@ -116,6 +145,11 @@ def test_only_the_causes_of_a_posting_are_optional() -> None:
     assert optional == {
         ("accounting.transaction-applied.v1", "task_id"),
         ("accounting.transaction-applied.v1", "payout_id"),
+        *(
+            (f"payouts.payout-{step}.v1", name)
+            for step in ("requested", "confirmed", "failed", "reversed")
+            for name in ("provider_ref", "reason_code")
+        ),
     }
 
 
@@ -129,6 +163,8 @@ def test_topics_are_listed_once() -> None:
         "accounting.commands",
         "accounting.admin-commands",
         "accounting.events",
+        "payouts.commands",
+        "payouts.events",
     )
 
 
@@ -149,6 +185,8 @@ def test_the_keys_of_real_messages() -> None:
         (WorkerDeactivated(worker_id=WORKER), WORKER),
         (TaskPriced(task_id=TASK, fee_minor=1, reward_minor=2, currency="USD"), TASK),
         (PeriodClosed(period=DAY), "2026-11-22"),
+        (StartRun(period=DAY), "2026-11-22"),
+        (RunCompleted(period=DAY, paid_count=0, failed_count=0, total_minor=0, currency="USD"), "2026-11-22"),
         (ClosePeriod(period=DAY), "all"),
     ]
     for message, expected in messages:
@@ -160,7 +198,9 @@ def test_the_keys_of_real_messages() -> None:
     assert reassign.key(reassign.contract.model_validate({"requested_by": OTHER})) == ADMIN_KEY == "all"
 
 
-@pytest.mark.parametrize("type_name", ["tasks.command-rejected.v1", "accounting.command-rejected.v1"])
+@pytest.mark.parametrize(
+    "type_name", ["tasks.command-rejected.v1", "accounting.command-rejected.v1", "payouts.command-rejected.v1"]
+)
 def test_a_rejection_takes_the_key_of_its_command(type_name: str) -> None:
     """A rejection has no key of its own."""
     assert entry_for(type_name).key is None
