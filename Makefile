@@ -3,6 +3,7 @@
 
 DEMO_ARGS ?=
 TEST_ARGS ?=
+TEST_WORKERS ?= 3 # tests wait more than they compute: three of them share two cores
 BENCH_ARGS ?=
 MUTANTS_ARGS ?=
 
@@ -33,7 +34,7 @@ check: env ## format, lint, types, import rules, unit tests: under a minute
 	@echo "unit tests" && $(BIN)/pytest --quiet $(FAST_TESTS)
 
 test: env ## run every test (TEST_ARGS="-k ledger -x")
-	@$(BIN)/pytest $(TEST_ARGS)
+	@$(BIN)/pytest -n $(TEST_WORKERS) --dist loadfile $(TEST_ARGS)
 
 bench: env ## run the benchmarks (BENCH_ARGS)
 	@$(BIN)/python -m benchmarks.run $(BENCH_ARGS)
@@ -49,5 +50,5 @@ format: env ## format and mend what can be mended by itself
 	@$(BIN)/ruff format --quiet .
 
 clean: ## remove .venv, caches and build output (.payday, the data, stays)
-	@rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov
+	@rm -rf .venv .cache build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

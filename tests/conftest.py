@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 assert ALL_METADATA, "importing the app registers every table"
 
-pytest_plugins = ["tests.services.fixtures"]  # a real Kafka and a real PostgreSQL, for the tests that ask
+pytest_plugins = [
+    "tests.services.fixtures",  # a real Kafka and a real PostgreSQL, for the tests that ask
+    "tests.workers",  # how tests are shared among processes
+]
 
 
 @pytest.fixture(scope="session")

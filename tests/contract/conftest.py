@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.workers import keeps_folders_together
+
+if TYPE_CHECKING:
+    from tests.services.kafka import Kafka
+    from tests.services.postgres import Postgres
 
 HERE = Path(__file__).parent
 LAST = "test_coverage.py"
@@ -22,6 +29,18 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
         items[0].config.stash[DESELECTED] = True
 
 
+@pytest.fixture(scope="session")
+def contract_kafka(kafka: Kafka) -> Kafka:
+    """What `--contract-kafka=real` runs on."""
+    return kafka
+
+
+@pytest.fixture(scope="session")
+def contract_database_server(postgres: Postgres) -> Postgres:
+    """What `--contract-database=postgresql` runs on."""
+    return postgres
+
+
 @pytest.fixture
 def whole_suite(request: pytest.FixtureRequest) -> None:
     """Skip where only a part of tests/contract runs, or several processes share it."""
@@ -30,7 +49,7 @@ def whole_suite(request: pytest.FixtureRequest) -> None:
     partial = (
         config.stash.get(DESELECTED, False)
         or any("::" in argument for argument in config.args)
-        or hasattr(config, "workerinput")
+        or not keeps_folders_together(config)
         or not collected.issuperset(HERE.glob("test_*.py"))
     )
     if partial:
