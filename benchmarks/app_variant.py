@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import cProfile
 import logging
-import sqlite3
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from faststream import BaseMiddleware
 
 from benchmarks.broken_decider import break_create_task
 from benchmarks.contestant import Assignment, read_assignment, report_ready, report_settled
+from benchmarks.lookout import lookout_of
 from benchmarks.workload import EVENTS_PER_TASK, FETCH_WAIT_MAX_MS, RECORDS_PER_TASK, SECRET, WORKERS
 from streams import app
 from streams.app import compose, tune_garbage_collection
@@ -44,8 +44,8 @@ class FirstCommand:
         return BaseMiddleware(message, context=context)
 
 
-async def run(assignment: Assignment) -> float:
-    """Do the work; when the first command was consumed."""
+async def run(assignment: Assignment) -> None:
+    """Do the work, or, where there are several instances, a part of it until all of it is done."""
     first = FirstCommand()
     ask_often()
     payday = compose(settings_of(assignment))
@@ -57,16 +57,19 @@ async def run(assignment: Assignment) -> float:
     report_ready()
     records = 2 * WORKERS + assignment.tasks * RECORDS_PER_TASK + assignment.failing
     await until_consumed(assignment, records, assignment.tasks * EVENTS_PER_TASK)
-    assert first.at is not None
     report_settled(first.at)
     await payday.app.stop()
-    return first.at
 
 
 def settings_of(assignment: Assignment) -> Settings:
     """Payday's settings for a measurement."""
     return load_settings(
-        home=assignment.home, kafka_bootstrap_servers=assignment.bootstrap_servers, secret=SECRET.decode()
+        home=assignment.home,
+        kafka_bootstrap_servers=assignment.bootstrap_servers,
+        database_url=assignment.database_url,
+        topic_prefix=assignment.prefix,
+        group_prefix=f"{assignment.prefix}payday.",
+        secret=SECRET.decode(),
     )
 
 
@@ -89,16 +92,10 @@ def quiet_logs() -> None:
 
 async def until_consumed(assignment: Assignment, records: int, events: int) -> None:
     """Until so many records are consumed, so many events were emitted, and none of them is unsent."""
-    connection = sqlite3.connect(f"file:{assignment.database}?mode=ro", uri=True)
-    while True:
-        (consumed,) = connection.execute("SELECT coalesce(sum(consumed), 0) FROM progress").fetchone()
-        if consumed >= records:
-            (emitted,) = connection.execute("SELECT coalesce(max(id), 0) FROM outbox").fetchone()
-            (unsent,) = connection.execute("SELECT count(*) FROM outbox WHERE sent_at_ms IS NULL").fetchone()
-            if emitted >= events and unsent == 0:
-                connection.close()
-                return
+    lookout = await lookout_of(assignment)
+    while await lookout.consumed() < records or not await lookout.published(events):
         await asyncio.sleep(LOOK_SECONDS)
+    await lookout.close()
 
 
 if __name__ == "__main__":

@@ -25,9 +25,9 @@ from contracts.catalog import entry_of
 from contracts.message import Message
 from contracts.tasks import CreateTask, TaskAssigned, TaskCreated
 from contracts.workers import WorkerRegistered
-from streams.ledger.tables import accounting_worker
 from streams.app import ALL_METADATA
 from streams.intake.tables import inbox
+from streams.ledger.tables import accounting_worker
 from streams.outbox.envelope import derived_id, format_time, parse_time
 from streams.storage.database import Database
 from streams.tasks.tables import tasks_worker
@@ -38,7 +38,7 @@ class ByHand:
 
     def __init__(self, assignment: Assignment) -> None:
         self.assignment = assignment
-        self.database = Database(f"sqlite+aiosqlite:///{assignment.database}")
+        self.database = Database(assignment.url)
         logger = logging.getLogger("by-hand")
         self.broker = KafkaBroker(
             assignment.bootstrap_servers,
@@ -94,7 +94,7 @@ class ByHand:
         time_ms = parse_time(cause["ce_time"])
         await self.broker.publish(
             event.encode(),
-            entry.topic,
+            self.assignment.prefix + entry.topic,
             key=entry.key(event).encode() if entry.key else None,
             headers={
                 "ce_specversion": "1.0",
@@ -119,8 +119,13 @@ def build(work: ByHand) -> None:
         "ack_policy": AckPolicy.MANUAL,
         "polling_interval": 0.01,
     }
-    tasks = work.broker.subscriber("workers.events", "tasks.commands", group_id="tasks", **options)
-    accounting = work.broker.subscriber("workers.events", "tasks.events", group_id="accounting", **options)
+
+    def subscriber(group: str, *topics: str) -> Any:
+        prefix = work.assignment.prefix
+        return work.broker.subscriber(*(prefix + topic for topic in topics), group_id=prefix + group, **options)
+
+    tasks = subscriber("tasks", "workers.events", "tasks.commands")
+    accounting = subscriber("accounting", "workers.events", "tasks.events")
 
     @tasks  # type: ignore[untyped-decorator]  # FastStream's
     async def on_task_message(message: KafkaMessage) -> None:
@@ -157,9 +162,10 @@ async def run(assignment: Assignment) -> None:
     """Do the work."""
     work = ByHand(assignment)
     build(work)
-    async with work.database.write() as connection:
-        for metadata in ALL_METADATA:
-            await connection.run_sync(metadata.create_all)
+    if assignment.database_url is None:
+        async with work.database.write() as connection:
+            for metadata in ALL_METADATA:
+                await connection.run_sync(metadata.create_all)
     await work.broker.start()
     await work.workers_known.wait()
     report_ready()

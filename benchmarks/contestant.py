@@ -13,6 +13,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqlalchemy.engine import make_url
+
 __all__ = ["Assignment", "read_assignment", "report_ready", "report_settled"]
 
 
@@ -21,6 +23,8 @@ class Assignment:
     """What a variant is told.
 
     Attributes:
+        database_url: of a database that has every table; None is an SQLite file in its home that is yet to be made.
+        prefix: of every topic and group.
         failing: commands, beside those of the tasks, at which a decider is to fail; (a) only.
         profile: where cProfile's findings go; (a) only.
     """
@@ -28,13 +32,26 @@ class Assignment:
     home: Path
     bootstrap_servers: str
     tasks: int
+    database_url: str | None
+    prefix: str
     failing: int
     profile: Path | None
 
     @property
-    def database(self) -> Path:
-        """Where it keeps its SQLite file."""
+    def sqlite_file(self) -> Path:
+        """Where it keeps its SQLite file, unless there is another database."""
         return self.home / "payday.db"
+
+    @property
+    def url(self) -> str:
+        """Of its database, as SQLAlchemy has it."""
+        return self.database_url or f"sqlite+aiosqlite:///{self.sqlite_file}"
+
+    @property
+    def postgresql_dsn(self) -> str:
+        """Of its PostgreSQL, as asyncpg has it."""
+        assert self.database_url is not None, "it is on SQLite"
+        return make_url(self.database_url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 def read_assignment() -> Assignment:
@@ -43,6 +60,8 @@ def read_assignment() -> Assignment:
     parser.add_argument("home", type=Path)
     parser.add_argument("bootstrap_servers")
     parser.add_argument("tasks", type=int)
+    parser.add_argument("--database-url", help="a PostgreSQL database with every table; else SQLite in the home")
+    parser.add_argument("--prefix", default="", help="of every topic and group")
     parser.add_argument("--failing", type=int, default=0, help="commands at which a decider is to fail")
     parser.add_argument("--profile", type=Path, help="write what cProfile saw of the main thread to this file")
     return Assignment(**vars(parser.parse_args()))
@@ -53,12 +72,14 @@ def report_ready() -> None:
     print("ready", flush=True)
 
 
-def report_settled(first_record_at: float) -> None:
+def report_settled(first_record_at: float | None) -> None:
     """Everything is done.
 
     Args:
-        first_record_at: when the first command was consumed, by the monotonic clock.
+        first_record_at: when the first command was consumed, by the monotonic clock, which all processes of a machine
+            share; None if another instance has consumed everything.
     """
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    seconds = time.monotonic() - first_record_at
-    print(json.dumps({"seconds": seconds, "cpu_seconds": usage.ru_utime + usage.ru_stime}), flush=True)
+    cpu_seconds = usage.ru_utime + usage.ru_stime
+    told = {"first_at": first_record_at, "settled_at": time.monotonic(), "cpu_seconds": cpu_seconds}
+    print(json.dumps(told), flush=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benchmarks.findings import Findings, Row
-from benchmarks.throughput import VARIANTS, measure
+from benchmarks.throughput import VARIANTS, measure_embedded
 from benchmarks.workload import make_workload
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def measure_failing(sizes: Sizes, say: Callable[[str], None]) -> Findings:
     rates: dict[int, list[float]] = {percent: [] for percent in PERCENTAGES}
     for run in range(sizes.runs):
         for percent, workload in workloads.items():
-            measurement = measure(VARIANTS[0], workload, "--failing", str(workload.failing))
+            measurement = measure_embedded(VARIANTS[0], workload, "--failing", str(workload.failing))
             rates[percent].append(measurement.records_per_second)
             say(f"run {run + 1}, {percent} % failing: {measurement.records_per_second:,.0f} good records/s")
     rows = [Row(PART, "clean", "(a), no command fails", "records/s", tuple(rates[0]))]

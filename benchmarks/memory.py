@@ -18,7 +18,7 @@ import psutil  # type: ignore[import-untyped]
 
 from benchmarks.findings import Findings, Row
 from benchmarks.process import START_SECONDS, Child, WrongResult
-from benchmarks.throughput import check
+from benchmarks.results import check
 from benchmarks.workload import EVENTS_PER_TASK, RECORDS_PER_TASK, WORKERS, make_workload, send
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def measure_memory(sizes: Sizes, say: Callable[[str], None]) -> Findings:
             _send_paced(address, workload, watch)
             seconds = time.monotonic() - begin
             watch.close()
-        check(database, workload)
+        check(f"sqlite+aiosqlite:///{database}", workload)
     samples = watch.samples
     half = sizes.memory_records // 2
     growth, slope = slope_mb(samples, 0, half), slope_mb(samples, half, sizes.memory_records)

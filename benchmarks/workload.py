@@ -137,8 +137,11 @@ def _spread(records: list[OutgoingRecord], others: list[OutgoingRecord]) -> list
     return whole + records[taken:]
 
 
-def send(bootstrap_servers: str, records: Iterable[OutgoingRecord]) -> None:
+def send(bootstrap_servers: str, records: Iterable[OutgoingRecord], prefix: str = "") -> None:
     """Publish, and return when everything is acknowledged.
+
+    Args:
+        prefix: of every topic.
 
     Raises:
         RuntimeError: something was not.
@@ -147,7 +150,7 @@ def send(bootstrap_servers: str, records: Iterable[OutgoingRecord]) -> None:
     refused: list[str] = []
     for record in records:
         producer.produce(
-            record.topic,
+            prefix + record.topic,
             key=record.key,
             value=record.value,
             headers=record.headers,

@@ -268,7 +268,7 @@ def _add_life_cycle(payday: Payday, parts: frozenset[str], drain_seconds: float)
             payday.http.start()
         await prepare(payday.database)
         payday.sampler.start()  # not before: a reader in the moment in which a new file becomes WAL finds it locked
-        await payday.intake.start()
+        await payday.intake.start(payday.broker)
 
     async def start_workers() -> None:
         payday.alarms.start()
@@ -281,6 +281,7 @@ def _add_life_cycle(payday: Payday, parts: frozenset[str], drain_seconds: float)
             payday.payouts.start()
 
     async def stop_workers() -> None:
+        await payday.intake.stop_releasing()
         await payday.reassigner.stop()
         await payday.payouts.stop()
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from streams.contract_kit.coverage import Coverage
+    from streams.contract_kit.premises import DatabaseServer, RealKafka
     from streams.contract_kit.scenario import Scenario
     from streams.contract_kit.services import Services, Wanted
     from streams.contract_kit.transport import Transport
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = [
     "contract",
     "contract_coverage",
+    "contract_database_server",
+    "contract_kafka",
     "contract_services",
     "contract_template",
     "contract_transport",
@@ -34,8 +37,10 @@ __all__ = [
 
 MODES = {
     "memory": "in this process, without a broker",
-    "wire": "as a process of its own, behind an embedded broker",
+    "wire": "as a process of its own, behind a broker",
 }
+KAFKAS = ("embedded", "real")
+DATABASES = ("sqlite", "postgresql")
 SLICES = ("tasks", "accounting", "payouts")
 PREFIX = "kit."
 """Of topics and groups, so that a name that goes round the settings is seen at once."""
@@ -54,7 +59,7 @@ USUAL: dict[str, Any] = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Declare `--contract-mode` and `--contract-coverage`."""
+    """Declare `--contract-mode`, what it runs on, and `--contract-coverage`."""
     group = parser.getgroup("contract", "contract tests")
     group.addoption(
         "--contract-coverage",
@@ -67,10 +72,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="memory",
         help=f"how the service runs: {'; '.join(f'{name} = {what}' for name, what in MODES.items())}",
     )
+    group.addoption(
+        "--contract-kafka",
+        choices=KAFKAS,
+        default=KAFKAS[0],
+        help="on the wire, the broker: one embedded for each service, or the one of the fixture contract_kafka",
+    )
+    group.addoption(
+        "--contract-database",
+        choices=DATABASES,
+        default=DATABASES[0],
+        help="on the wire, the database: an SQLite file, or one on the server of the fixture contract_database_server",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the markers."""
+    """Declare the markers, and refuse options that would have no effect."""
+    real = config.getoption("--contract-kafka") != KAFKAS[0] or config.getoption("--contract-database") != DATABASES[0]
+    if real and config.getoption("--contract-mode") != "wire":
+        raise pytest.UsageError("--contract-kafka and --contract-database are for --contract-mode=wire")
     config.addinivalue_line("markers", "slices(*names): the slices that a contract test is about; by default all")
     config.addinivalue_line("markers", "settings(**values): settings of the service in a contract test")
     config.addinivalue_line("markers", "launcher(module): what is run as the service in wire mode")
@@ -97,11 +117,34 @@ def contract_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def contract_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+def contract_kafka() -> RealKafka:
+    """A Kafka for `--contract-kafka=real`: a project that has one overrides this fixture."""
+    pytest.fail("--contract-kafka=real needs a fixture contract_kafka (see streams.contract_kit.premises.RealKafka)")
+
+
+@pytest.fixture(scope="session")
+def contract_database_server() -> DatabaseServer:
+    """A server for `--contract-database=postgresql`: a project that has one overrides this fixture."""
+    pytest.fail(
+        "--contract-database=postgresql needs a fixture contract_database_server "
+        "(see streams.contract_kit.premises.DatabaseServer)"
+    )
+
+
+@pytest.fixture(scope="session")
+def contract_services(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     """The processes of wire mode."""
     from streams.contract_kit.services import Services  # noqa: PLC0415
 
-    services = Services(tmp_path_factory.mktemp("services"), {name: str(value) for name, value in USUAL.items()})
+    def asked_for(option: str, value: str, fixture: str) -> Any:
+        return request.getfixturevalue(fixture) if request.config.getoption(option) == value else None
+
+    services = Services(
+        tmp_path_factory.mktemp("services"),
+        {name: str(value) for name, value in USUAL.items()},
+        asked_for("--contract-kafka", "real", "contract_kafka"),
+        asked_for("--contract-database", "postgresql", "contract_database_server"),
+    )
     yield services
     services.close()
 

@@ -17,10 +17,9 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from contracts.catalog import topics
+from streams.contract_kit.premises import Premises, make_premises
 from streams.contract_kit.transport import NotSettled
 from streams.contract_kit.wire_log import WireLog
-from streams.embedded.broker import EmbeddedBroker
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -28,11 +27,12 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Table
 
+    from streams.contract_kit.premises import DatabaseServer, RealKafka
+
 __all__ = ["LAUNCHER", "Service", "ServiceEnded", "Services", "Wanted"]
 
 LAUNCHER = "streams.contract_kit.service"
 """The module that is run as the service."""
-PREFIX = "kit."
 READY_SECONDS = 60.0
 STOP_SECONDS = 20.0
 LOOK_SECONDS = 0.01
@@ -60,27 +60,38 @@ class Wanted:
 
 @dataclass(slots=True)
 class Service:
-    """A running process with a broker and an SQLite file of its own. Made by `Services`.
+    """A running process with topics and a database of its own. Made by `Services`.
 
     Attributes:
         wanted: what it is.
-        database_url: of its SQLite file.
-        topic_prefix, group_prefix: what its topics and groups begin with.
+        premises: what it runs on.
         log: its topics.
         seeds: the rows of its database as the migrations left them, once they have been read.
     """
 
     wanted: Wanted
-    database_url: str
-    topic_prefix: str
-    group_prefix: str
+    premises: Premises
     log: WireLog
-    _broker: EmbeddedBroker
     _process: subprocess.Popen[bytes]
     _output: Path
     _errors: Path
     seeds: Mapping[Table, list[dict[str, Any]]] | None = None
     _ready: bool = field(default=False)
+
+    @property
+    def database_url(self) -> str:
+        """Of its database."""
+        return self.premises.database_url
+
+    @property
+    def topic_prefix(self) -> str:
+        """What its topics begin with."""
+        return self.premises.prefix
+
+    @property
+    def group_prefix(self) -> str:
+        """What its groups begin with."""
+        return self.premises.prefix
 
     @property
     def runs(self) -> bool:
@@ -120,7 +131,7 @@ class Service:
             self._process.send_signal(signal.SIGTERM)
 
     def close(self) -> None:
-        """See it end, and give back its connections and its broker."""
+        """See it end, and give back its connections and what it ran on."""
         self.ask_to_stop()
         try:
             self._process.wait(STOP_SECONDS)
@@ -130,7 +141,7 @@ class Service:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self.log.close()
-        self._broker.stop()
+        self.premises.closing.close()
 
 
 class Services:
@@ -139,11 +150,21 @@ class Services:
     Args:
         directory: where their homes are made.
         usual: the settings that every service has, by field name.
+        kafka: that they share; None: each has an embedded broker.
+        server: where each has a database; None: each has an SQLite file.
     """
 
-    def __init__(self, directory: Path, usual: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        usual: Mapping[str, str],
+        kafka: RealKafka | None = None,
+        server: DatabaseServer | None = None,
+    ) -> None:
         self._directory = directory
         self._usual = dict(usual)
+        self._kafka = kafka
+        self._server = server
         self._services: dict[Wanted, Service] = {}
         self._started = 0
 
@@ -187,15 +208,14 @@ class Services:
         self._started += 1
         home = self._directory / f"service-{self._started}"
         home.mkdir()
-        database_url = f"sqlite+aiosqlite:///{home / 'payday.db'}"
-        broker = EmbeddedBroker(PREFIX + topic for topic in topics())
+        premises = make_premises(home, self._kafka, self._server)
         values = {
-            "home": str(home),
-            "kafka_bootstrap_servers": broker.address,
-            "database_url": database_url,
-            "topic_prefix": PREFIX,
-            "group_prefix": PREFIX,
             **self._usual,
+            "home": str(home),
+            "kafka_bootstrap_servers": premises.bootstrap_servers,
+            "database_url": premises.database_url,
+            "topic_prefix": premises.prefix,
+            "group_prefix": premises.prefix,
             **dict(wanted.settings),
         }
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PAYDAY_")}
@@ -209,5 +229,5 @@ class Services:
                 stdout=standard_output,
                 stderr=standard_error,
             )
-        log = WireLog(broker.address, PREFIX)
-        return Service(wanted, database_url, PREFIX, PREFIX, log, broker, process, output, errors)
+        log = WireLog(premises.bootstrap_servers, premises.prefix)
+        return Service(wanted, premises, log, process, output, errors)

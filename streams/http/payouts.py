@@ -7,11 +7,13 @@ import json
 from datetime import date
 from typing import TYPE_CHECKING, assert_never
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from contracts.fields import Period
+from contracts.message import InvalidMessage
+from contracts.payouts import StartRun
 from streams.payouts.domain import Known, NewRun, Refused, RunStatus, Trigger
 from streams.storage.errors import StorageError
 
@@ -35,12 +37,6 @@ OK, ACCEPTED, UNAUTHORIZED, NOT_FOUND, CONFLICT, TOO_LARGE, INVALID, UNAVAILABLE
 BODY_MAX_BYTES = 1000
 CHALLENGE = {"WWW-Authenticate": "Bearer"}
 _PERIOD: TypeAdapter[date] = TypeAdapter(Period)
-
-
-class _StartRun(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    period: Period
 
 
 def payout_routes(runs: Runs, token: str | None) -> list[Route]:
@@ -90,11 +86,9 @@ async def _period_in(request: Request) -> date | Response:
         if len(body) > BODY_MAX_BYTES:
             return _error(TOO_LARGE, f"the body is longer than {BODY_MAX_BYTES} bytes")
     try:
-        return _StartRun.model_validate_json(bytes(body)).period
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"])) or "the body"
-        return _error(INVALID, f"{where}: {first['msg']}; send a period such as 2026-11-22")
+        return StartRun.model_validate_json(bytes(body)).period  # the same body as that of the command
+    except InvalidMessage as error:
+        return _error(INVALID, "; ".join(map(str, error.problems)))
 
 
 async def _look(text: str, runs: Runs) -> Response:

@@ -124,11 +124,12 @@ PAYOUT_CHECKS = (
     ),
     Check(
         "completed-is-over",
-        "nothing of a completed run is under way",
+        "nothing of a completed run is under way, unless an operator has sent it again",
         """
         SELECT r.period, p.payout_id, p.state FROM payout_run r JOIN payout p ON p.period = r.period AND p.seq = 1
-        WHERE r.status = 'completed' AND p.next_attempt_at_ms IS NOT NULL AND p.note IS NULL
+        WHERE r.status = 'completed' AND p.next_attempt_at_ms IS NOT NULL AND NOT EXISTS (
+            SELECT 1 FROM operator_action o WHERE o.action = 'payout-sent-again' AND o.subject = p.payout_id
+        )
         """,
     ),
 )
-"""`note` of an open payout: an operator sends it again after its run was completed."""

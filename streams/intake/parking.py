@@ -6,14 +6,17 @@ appended behind it.
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
-from sqlalchemy import case, exists, func, select, true
+from sqlalchemy import case as sql_case
+from sqlalchemy import exists, func, or_, select, true
 
 from streams.intake.record import Reason
 from streams.intake.tables import parked
 from streams.outbox.headers import pack
 from streams.storage.bulk import among, insert_rows
+from streams.storage.errors import DatabaseBusy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from streams.intake.record import Record, Rejection
+    from streams.intake.retries import Retries
 
 __all__ = [
     "DEAD",
@@ -37,7 +41,9 @@ RETRYING = "retrying"
 DEAD = "dead"
 """The stored states of an unresolved row."""
 BLOCKED = "blocked"
-"""How a row is shown that waits behind an earlier one; stored is its reason `behind`, not this."""
+"""How a row is shown that waits for its turn: stored is that it has no time for a next attempt."""
+LOCK_ROUNDS = 10
+"""How often heads are locked anew because a release had moved on; then the transaction is redone."""
 
 COLUMNS = (
     "group_name",
@@ -57,13 +63,14 @@ COLUMNS = (
     "state",
     "holds_key",
     "attempts",
+    "next_attempt_at_ms",
     "error_type",
     "error",
     "stack",
     "parked_at_ms",
 )
 
-HeldKeys = set[tuple[str, bytes]]
+HeldKeys = AbstractSet[tuple[str, bytes]]
 """(topic, key) whose later records must wait."""
 
 ParkedIdentity = tuple[str, int, int, int, bytes]
@@ -71,15 +78,31 @@ ParkedIdentity = tuple[str, int, int, int, bytes]
 
 
 async def load_held_keys(connection: AsyncConnection, group: str, records: Iterable[Record]) -> HeldKeys:
-    """Which of these records' keys are held already. One cheap question where nothing is parked at all."""
+    """Which of these records' keys are held already. One cheap question where nothing is parked at all.
+
+    The answer stays true until the transaction ends: it locks the heads of these keys against being released, and a
+    release that is under way is waited for. Otherwise a key's last record could be resolved between the question and
+    the appending of one more, which then would wait behind nobody.
+
+    Raises:
+        DatabaseBusy: releases kept moving on; redone, the transaction sees what came of it.
+    """
     holding = (parked.c.group_name == group, parked.c.resolved_at_ms.is_(None), parked.c.holds_key == true())
     if not (await connection.execute(select(exists().where(*holding)))).scalar():
         return set()
     hashes = {record.key_hash for record in records if record.key is not None}
-    rows = await connection.execute(
-        select(parked.c.topic, parked.c.key).where(*holding, among(connection, parked.c.key_hash, hashes)).distinct()
-    )
-    return {(row.topic, row.key) for row in rows}
+    these = (*holding, among(connection, parked.c.key_hash, hashes))
+    question = select(parked.c.topic, parked.c.key).where(*these).distinct()
+    if connection.dialect.name == "sqlite":  # the transaction has the one write lock
+        return {(row.topic, row.key) for row in await connection.execute(question)}
+    is_head = or_(parked.c.state == DEAD, parked.c.next_attempt_at_ms.is_not(None))
+    lock = select(parked.c.topic, parked.c.key).where(*these, is_head).order_by(parked.c.id).with_for_update(read=True)
+    for _ in range(LOCK_ROUNDS):
+        locked = {(row.topic, row.key) for row in await connection.execute(lock)}
+        held = {(row.topic, row.key) for row in await connection.execute(question)}
+        if held <= locked:
+            return held
+    raise DatabaseBusy("parked records of these keys are being released")
 
 
 async def already_parked(connection: AsyncConnection, group: str, records: Iterable[Record]) -> set[ParkedIdentity]:
@@ -100,8 +123,8 @@ async def already_parked(connection: AsyncConnection, group: str, records: Itera
 
 async def parked_counts(connection: AsyncConnection) -> dict[tuple[str, str], int]:
     """Unresolved records by group and state as shown: `retrying`, `blocked` or `dead`."""
-    blocked = parked.c.reason == Reason.BEHIND.value
-    shown = case((blocked, BLOCKED), else_=parked.c.state).label("shown")
+    blocked = (parked.c.state == RETRYING) & parked.c.next_attempt_at_ms.is_(None)
+    shown = sql_case((blocked, BLOCKED), else_=parked.c.state).label("shown")
     rows = await connection.execute(
         select(parked.c.group_name, shown, func.count())
         .where(parked.c.resolved_at_ms.is_(None))
@@ -120,17 +143,30 @@ async def park(
     group: str,
     entries: Sequence[tuple[Record, Rejection, bool]],
     now_ms: int,
+    retries: Retries,
+    held_before: HeldKeys = frozenset(),
 ) -> None:
-    """Set records aside, in the order given.
+    """Set records aside, in the order given. The first one of a key that nobody held becomes its head.
 
     Args:
         connection: of the transaction that takes the records.
         group: the consumer group that could not handle them.
         entries: record, why, and whether it holds its key.
         now_ms: the time to write down.
+        retries: when and how often they are tried again.
+        held_before: keys that have a head already.
     """
     rows = []
+    have_head = set(held_before)
     for record, rejection, holds_key in entries:
+        attempts = 1 if rejection.reason is Reason.FAILED else 0
+        dead = retries.is_spent(rejection.reason, attempts)
+        waits = False
+        if holds_key:
+            assert record.key is not None, "without a key there is nothing to hold"
+            waits = (record.topic, record.key) in have_head
+            have_head.add((record.topic, record.key))
+        delay_ms = 0 if rejection.reason is Reason.BEHIND else retries.delay_ms(attempts)
         rows.append(
             (
                 group,
@@ -147,9 +183,10 @@ async def park(
                 _stored(record.attributes.get("ce_source")),
                 _stored(record.attributes.get("ce_id")),
                 rejection.reason.value,
-                DEAD if rejection.reason.is_dead_at_once else RETRYING,
+                DEAD if dead else RETRYING,
                 holds_key,
-                1 if rejection.reason is Reason.FAILED else 0,
+                attempts,
+                None if dead or waits else now_ms + delay_ms,
                 rejection.error_type,
                 rejection.error,
                 rejection.stack,

@@ -7,6 +7,8 @@ from enum import StrEnum
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Protocol
 
+from streams.intake.parked_row import ParkedRow
+
 if TYPE_CHECKING:
     from streams.outbox.headers import Headers
 
@@ -103,6 +105,10 @@ class Record:
     rejection: Rejection | None = None
 
     outcome: Outcome | None = None
+    position: int = 0
+    """The how many-th of its transaction; of two records of a key the earlier one goes first."""
+    parked: ParkedRow | None = None
+    """Where it comes back from, if it was parked before."""
 
     partition_key: PartitionKey = field(init=False)
     _body_hash: bytes | None = field(default=None, init=False)
@@ -119,7 +125,7 @@ class Record:
             headers = raw.headers() or []
         except (UnicodeDecodeError, ValueError, TypeError) as error:
             rejection = Rejection(Reason.UNDECODABLE, "a header's name is not UTF-8", type(error).__name__)
-        return cls(
+        record = cls(
             raw.topic() or "",
             raw.partition() or 0,
             raw.offset() or 0,
@@ -129,6 +135,11 @@ class Record:
             headers,
             rejection=rejection,
         )
+        if isinstance(raw, ParkedRow):
+            record.parked = raw
+            # What an operator edited is still the message with the original's id: a repeat of that is a duplicate.
+            record._body_hash = _hash_of(raw.original_value)
+        return record
 
     @property
     def type(self) -> str | None:
@@ -139,7 +150,7 @@ class Record:
     def body_hash(self) -> bytes:
         """Tells one body from another. Asked for twice per record, worked out once."""
         if self._body_hash is None:
-            self._body_hash = blake2b(self.value or b"", digest_size=16).digest()
+            self._body_hash = _hash_of(self.value)
         return self._body_hash
 
     @property
@@ -156,11 +167,15 @@ class Record:
 
     @property
     def key_hash(self) -> str | None:
-        """The key as an index column: keys may be longer than an index allows."""
-        return None if self.key is None else blake2b(self.key, digest_size=16).hexdigest()
+        """The key as an index column."""
+        return None if self.key is None else ParkedRow.hash_of(self.key)
 
     def __repr__(self) -> str:
         return f"{self.topic}[{self.partition}]@{self.offset}"
+
+
+def _hash_of(value: bytes | None) -> bytes:
+    return blake2b(value or b"", digest_size=16).digest()
 
 
 def _as_bytes(value: bytes | str | None) -> bytes | None:

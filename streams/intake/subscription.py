@@ -12,6 +12,7 @@ from confluent_kafka import KafkaException
 from streams.intake.assignment import Assignment
 from streams.intake.classify import Fenced, Outage
 from streams.intake.position import load_positions
+from streams.intake.retries import Retries
 from streams.resilience.backoff import Backoff
 
 if TYPE_CHECKING:
@@ -65,6 +66,12 @@ class Subscription:
         topic_prefix: stands before the topics of emitted events.
         wake_relay: called after a commit that left something in the outbox.
         limits: see `Limits`.
+        retries: see `Retries`.
+
+    Attributes:
+        batch: whether its handler takes several records at a time.
+        released: how many parked records have been tried here.
+        release_wanted: set when something was parked that may be due soon.
     """
 
     def __init__(
@@ -79,6 +86,7 @@ class Subscription:
         unheld_topics: Iterable[str] = (),
         topic_prefix: str = "",
         limits: Limits | None = None,
+        retries: Retries | None = None,
     ) -> None:
         self.group = group
         self.topics = tuple(topics)
@@ -88,6 +96,10 @@ class Subscription:
         self.wake_relay = wake_relay
         self.topic_prefix = topic_prefix
         self.limits = limits or Limits()
+        self.retries = retries or Retries()
+        self.batch = True
+        self.release_wanted = asyncio.Event()
+        self.released = 0
         self.assignment = Assignment(self._read_positions, self._forget)
         self._unheld_topics = frozenset(unheld_topics)
         self._known: dict[PartitionKey, Position] = {}

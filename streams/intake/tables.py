@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Column, Index, Integer, Table, UniqueConstraint, and_, false, true
+from sqlalchemy import Boolean, Column, Index, Integer, Table, UniqueConstraint, and_, true
 
 from streams.storage.schema import kit_metadata
 from streams.storage.types import AutoId, Bytes, Counter, Id, Millis, Name, Text
 
-__all__ = ["inbox", "operator_action", "parked", "progress"]
+__all__ = ["inbox", "intake_pause", "operator_action", "ownership", "parked", "progress", "suspect"]
 
 inbox = Table(
     "inbox",
@@ -35,12 +35,13 @@ progress = Table(
         Column(name, Counter, nullable=False, server_default="0")
         for name in ("consumed", "handled", "duplicate", "parked", "discarded", "lost", "skipped")
     ),
-    Column("dirty", Boolean, nullable=False, server_default=false()),
+    *(Column(f"{name}_acknowledged", Counter, nullable=False, server_default="0") for name in ("lost", "skipped")),
     Column("updated_at_ms", Millis, nullable=False),
 )
 """How far a group has come in a partition, moved by compare-and-set in each batch's transaction. `epoch` grows with
 every assignment: a consumer that was frozen and replaced finds another epoch and is refused. `parked` are unresolved
-records, so that consumed = handled + duplicate + parked + discarded at every commit."""
+records, so that consumed = handled + duplicate + parked + discarded at every commit. Of `lost` and `skipped`, so many
+were acknowledged by an operator and raise no alarm any more."""
 
 parked = Table(
     "parked",
@@ -69,9 +70,16 @@ parked = Table(
     Column("stack", Text),
     Column("parked_at_ms", Millis, nullable=False),
     Column("resolved_at_ms", Millis),
+    Column("edits", Integer, nullable=False, server_default="0"),
+    Column("edited_value", Bytes),
+    Column("edited_headers", Bytes),
     UniqueConstraint("group_name", "topic", "partition", "offset", "timestamp_ms", "record_hash"),
 )
-"""Records that could not be handled, whole: dead letters and the queue of delayed retries in one."""
+"""Records that could not be handled, whole: dead letters and the queue of delayed retries in one.
+
+Of the unresolved rows that hold a key exactly one is its *head*, the oldest: it is `dead`, or it has a time for its
+next attempt. The others have none: they wait for their turn. Where an operator has edited a record (`edits` > 0), the
+edited value and headers are what is handled; the original stays beside them."""
 
 Index(
     "ix_parked_holding",
@@ -88,6 +96,51 @@ Index(
     sqlite_where=parked.c.resolved_at_ms.is_(None),
     postgresql_where=parked.c.resolved_at_ms.is_(None),
 )
+
+Index(
+    "ix_parked_due",
+    parked.c.group_name,
+    parked.c.next_attempt_at_ms,
+    sqlite_where=and_(parked.c.resolved_at_ms.is_(None), parked.c.next_attempt_at_ms.is_not(None)),
+    postgresql_where=and_(parked.c.resolved_at_ms.is_(None), parked.c.next_attempt_at_ms.is_not(None)),
+)
+
+ownership = Table(
+    "ownership",
+    kit_metadata,
+    Column("group_name", Name, primary_key=True),
+    Column("topic", Name, primary_key=True),
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("holder", Id, nullable=False),
+    Column("since_ms", Millis, nullable=False),
+)
+"""Which process is handling a partition's records. The row goes when the partition is given back in good order: who
+finds one of somebody else knows that its last owner died, or was taken for dead."""
+
+suspect = Table(
+    "suspect",
+    kit_metadata,
+    Column("group_name", Name, primary_key=True),
+    Column("topic", Name, primary_key=True),
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("offset", Counter, primary_key=True, autoincrement=False),
+    Column("attempts", Integer, nullable=False),
+    Column("began_at_ms", Millis, nullable=False),
+)
+"""Records that were being handled, each alone, when their process died, or are being handled so now."""
+
+intake_pause = Table(
+    "intake_pause",
+    kit_metadata,
+    Column("group_name", Name, primary_key=True),
+    Column("cause", Name, primary_key=True),
+    Column("subject", Name, primary_key=True),
+    Column("holder", Id, primary_key=True),
+    Column("detail", Text, nullable=False),
+    Column("since_ms", Millis, nullable=False),
+    Column("seen_at_ms", Millis, nullable=False),
+)
+"""What keeps a process from reading on, and since when; seen again and again while it lasts."""
 
 operator_action = Table(
     "operator_action",

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["UnitOfWork"]
 
 STACK_MAX_CHARACTERS = 2000
+BEFORE_ALL = -1
+"""The position of what was there before the transaction began."""
 BEHIND = Rejection(Reason.BEHIND, "an earlier record of its key is not finished", "Behind")
 
 
@@ -56,7 +58,8 @@ class UnitOfWork:
         self._duplicates: list[Record] = []
         self._parked: list[tuple[Record, Rejection, bool]] = []
         self._parked_ids: set[int] = set()
-        self._held: parking.HeldKeys = set()
+        self._held: dict[tuple[str, bytes], int] = {}
+        self._held_before: parking.HeldKeys = frozenset()
         self._outgoing: list[OutgoingMessage] = []
         self._after_commit: list[Callable[[], None]] = []
         self._missing: dict[PartitionKey, tuple[int, int]] = {}
@@ -113,7 +116,7 @@ class UnitOfWork:
 
     def is_held(self, record: Record) -> bool:
         """Whether an earlier record of its key is unfinished, so that this one must wait behind it."""
-        return record.key is not None and (record.topic, record.key) in self._held
+        return record.key is not None and self._held.get((record.topic, record.key), record.position) < record.position
 
     def hold_back(self, record: Record) -> None:
         """Park a live record behind an earlier one of its key."""
@@ -136,7 +139,9 @@ class UnitOfWork:
         self.now_ms = await database_time_ms(self.connection)
         positions = await subscription.positions_for(self.connection, self._records)
         self._records, self._missing = await subscription.check_gaps(self._records, positions)
-        self._held = await parking.load_held_keys(self.connection, subscription.group, self._records)
+        self._held_before = await parking.load_held_keys(self.connection, subscription.group, self._records)
+        self._held = dict.fromkeys(self._held_before, BEFORE_ALL)
+        self._number()
         message_ids = [identity[1] for record in self._records if (identity := record.identity) is not None]
         seen = await inbox.find_in_inbox(self.connection, subscription.group, message_ids)
         before = await self._parked_before()
@@ -146,6 +151,10 @@ class UnitOfWork:
             else:
                 self._admit(record, seen)
 
+    def _number(self) -> None:
+        for position, record in enumerate(self._records):
+            record.position = position
+
     async def _parked_before(self) -> set[parking.ParkedIdentity]:
         """Records that are read again although they are parked, and whose key is not held to show it."""
         holds = self._subscription.holds_keys
@@ -153,11 +162,12 @@ class UnitOfWork:
         return await parking.already_parked(self.connection, self._subscription.group, loose)
 
     def _admit(self, record: Record, seen: inbox.Seen) -> None:
+        subscription = self._subscription
         if record.rejection is not None and record.rejection.reason is not Reason.FAILED:
             identity = record.identity
             if identity is not None and seen.get(identity, (None, None))[1] == record.body_hash:
                 self._duplicates.append(record)
-            elif record.rejection.reason.holds_key and self.is_held(record):
+            elif record.rejection.reason in subscription.retries.holding and self.is_held(record):
                 self._park(record, BEHIND)
             else:
                 self._park(record, record.rejection)
@@ -207,6 +217,8 @@ class UnitOfWork:
             else:
                 record.outcome = Outcome.HANDLED
         self._subscription.remember(self._moved)
+        if self._parked:
+            self._subscription.release_wanted.set()
         for callback in self._after_commit:
             callback()
 
@@ -219,11 +231,20 @@ class UnitOfWork:
 
     def _park(self, record: Record, rejection: Rejection) -> None:
         self._parked_ids.add(id(record))
-        holds = record.key is not None and rejection.reason.holds_key and self._subscription.holds_keys(record.topic)
+        holds = self._holds(record, rejection)
         self._parked.append((record, rejection, holds))
         if holds:
             assert record.key is not None
-            self._held.add((record.topic, record.key))
+            queue = (record.topic, record.key)
+            self._held[queue] = min(record.position, self._held.get(queue, record.position))
+
+    def _holds(self, record: Record, rejection: Rejection) -> bool:
+        subscription = self._subscription
+        return (
+            record.key is not None
+            and rejection.reason in subscription.retries.holding
+            and subscription.holds_keys(record.topic)
+        )
 
     async def _save_parked(self) -> None:
         if not self._parked:
@@ -240,7 +261,14 @@ class UnitOfWork:
                 else:
                     fresh.append(entry)
             self._parked = fresh
-        await parking.park(self.connection, self._subscription.group, self._parked, self.now_ms)
+        await parking.park(
+            self.connection,
+            self._subscription.group,
+            self._parked,
+            self.now_ms,
+            self._subscription.retries,
+            self._held_before,
+        )
 
     async def _save_progress(self, handled: Sequence[Record]) -> None:
         advances: dict[PartitionKey, Advance] = {}

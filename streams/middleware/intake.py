@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from faststream import AckPolicy
 
+from streams.intake.release import Releaser
 from streams.intake.subscription import Limits, Subscription
 from streams.middleware.dead_letter import DeadLetter
 from streams.middleware.message import decode_message, parse_message
@@ -20,6 +21,10 @@ from streams.middleware.unit_of_work import UnitOfWorkStep
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from faststream.confluent import KafkaBroker
+
+    from streams.intake.parked_row import ParkedRow
+    from streams.intake.retries import Retries
     from streams.middleware.telemetry import IntakeObserver
     from streams.outbox.envelope import MessageCatalog
     from streams.storage.database import Database
@@ -53,6 +58,7 @@ class Intake:
         topic_prefix, group_prefix: stand before every topic and group.
         observer: told of every delivery.
         limits: see `Limits`.
+        retries: how parked records are treated, see `Retries`.
     """
 
     def __init__(
@@ -65,10 +71,13 @@ class Intake:
         group_prefix: str = "",
         observer: IntakeObserver | None = None,
         limits: Limits | None = None,
+        retries: Retries | None = None,
     ) -> None:
         self.database = database
         self.subscriptions = Subscriptions()
         self.limits = limits or Limits()
+        self.retries = retries
+        self._releasers: dict[Subscription, Releaser] = {}
         self._catalog = catalog
         self._wake_relay = wake_relay
         self._topic_prefix = topic_prefix
@@ -88,7 +97,12 @@ class Intake:
         )
 
     def subscribe(
-        self, *topics: str, group: str, accepts: Iterable[str], unheld_topics: Iterable[str] = ()
+        self,
+        *topics: str,
+        group: str,
+        accepts: Iterable[str],
+        unheld_topics: Iterable[str] = (),
+        retries: Retries | None = None,
     ) -> Subscription:
         """Declare that a group reads some topics.
 
@@ -97,6 +111,7 @@ class Intake:
             group: without prefix.
             accepts: the type names that the handler takes.
             unheld_topics: those of the topics whose records do not wait for an earlier one of their key.
+            retries: how its parked records are treated; by default as `Intake` was told.
         """
         subscription = Subscription(
             group=self._group_prefix + group,
@@ -108,6 +123,7 @@ class Intake:
             unheld_topics=[self._topic_prefix + topic for topic in unheld_topics],
             topic_prefix=self._topic_prefix,
             limits=self.limits,
+            retries=retries or self.retries,
         )
         self.subscriptions.add(subscription)
         return subscription
@@ -115,6 +131,7 @@ class Intake:
     def options(self, subscription: Subscription, *, batch: bool = True) -> dict[str, Any]:
         """What the FastStream subscriber of a subscription must be given."""
         limits, assignment = subscription.limits, subscription.assignment
+        subscription.batch = batch
         options: dict[str, Any] = {
             "group_id": subscription.group,
             "polling_interval": limits.poll_seconds,
@@ -133,14 +150,36 @@ class Intake:
         }
         return options | ({"batch": True, "max_records": limits.max_records} if batch else {})
 
-    async def start(self) -> None:
-        """Call before the broker starts: names the loop on which rebalances read the database."""
+    async def start(self, broker: KafkaBroker | None = None) -> None:
+        """Call before the broker starts: names the loop on which rebalances read the database.
+
+        Args:
+            broker: whose subscribers get what was parked once its time has come, as soon as they have joined their
+                groups. None: nothing is tried again by itself.
+        """
         loop = asyncio.get_running_loop()
         for subscription in self.subscriptions:
             subscription.assignment.attach(loop)
+        if broker is not None:
+            for releaser in self.releasers(broker):
+                releaser.start()
+
+    def releasers(self, broker: KafkaBroker) -> Sequence[Releaser]:
+        """The release workers of those subscriptions that the broker has subscribers for."""
+        for subscriber in broker.subscribers:
+            subscription = self.subscriptions.of(subscriber)
+            if subscription is not None and subscription not in self._releasers:
+                deliver = partial(_deliver, subscriber, subscription)
+                self._releasers[subscription] = Releaser(subscription, deliver, partial(_is_running, subscriber))
+        return tuple(self._releasers.values())
+
+    async def stop_releasing(self) -> None:
+        """Call before the broker stops: finishes what is being tried again, and begins no more."""
+        await asyncio.gather(*(releaser.stop() for releaser in self._releasers.values()))
 
     async def stop(self) -> None:
         """Call after the broker has stopped."""
+        await self.stop_releasing()
         for subscription in self.subscriptions:
             await subscription.close()
 
@@ -148,3 +187,15 @@ class Intake:
     def joined(self) -> bool:
         """Whether every group has been given its partitions once."""
         return all(subscription.assignment.joined for subscription in self.subscriptions)
+
+
+def _is_running(subscriber: Any) -> bool:
+    return bool(subscriber.running)
+
+
+async def _deliver(subscriber: Any, subscription: Subscription, rows: Sequence[ParkedRow]) -> int:
+    """Hand parked records to a subscriber as its consume loop would; how many of them moved."""
+    before = subscription.released
+    for delivery in (tuple(rows),) if subscription.batch else rows:
+        await subscriber.process_message(delivery)
+    return subscription.released - before

@@ -39,6 +39,11 @@ class IntakeMessage(KafkaMessage):
     records: Sequence[Record]
     single: bool
 
+    @property
+    def released(self) -> bool:
+        """Whether these were parked and are tried again."""
+        return self.records[0].parked is not None
+
     def part(self, records: Sequence[Record]) -> IntakeMessage:
         """The same delivery reduced to some of its records. A copy decodes anew."""
         part = copy.copy(self)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from streams.intake.classify import Fenced, Outage
+from streams.intake.parked_row import ParkedRow
 from streams.middleware.step import Step
 
 if TYPE_CHECKING:
@@ -39,11 +40,14 @@ class Offsets(Step):
         """Note what was delivered: an error in a later step's `on_receive` never reaches `step`."""
         if self.subscription is not None:
             raws = self.msg if isinstance(self.msg, tuple) else (self.msg,)
-            self._delivered = tuple((raw.topic(), raw.partition(), raw.offset()) for raw in raws)
+            if not isinstance(raws[0], ParkedRow):  # what was parked has had its offset stored
+                self._delivered = tuple((raw.topic(), raw.partition(), raw.offset()) for raw in raws)
 
     async def step(self, call_next: Any, message: IntakeMessage, subscription: Subscription) -> Any:
         """Turn an outage into a pause and a lost partition into reading anew; both leave records unfinished."""
         self._message = message
+        if message.released:  # the release worker settles it
+            return await call_next(message)
         if subscription.assignment.paused:  # polled before the pause took effect
             subscription.assignment.pause()
             return None

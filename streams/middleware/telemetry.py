@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from streams.intake.record import Outcome
 from streams.middleware.step import Step
 
 if TYPE_CHECKING:
@@ -70,8 +71,10 @@ class Telemetry(Step):
             return await call_next(message)
         finally:
             outcomes = Counter(
-                (record.topic, record.outcome.value) for record in message.records if record.outcome is not None
+                (record.topic, record.outcome.value)
+                for record in message.records
+                if record.outcome is not None and not (message.released and record.outcome is Outcome.PARKED)
             )
-            unfinished = sum(record.outcome is None for record in message.records)
+            unfinished = 0 if message.released else sum(record.outcome is None for record in message.records)
             seconds = time.perf_counter() - started
             self._observer.delivered(DeliveryReport(subscription.group, outcomes, unfinished, seconds))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from faststream import Context
 
+from streams.intake.release_work import ReleaseWork
 from streams.intake.unit_of_work import UnitOfWork
 from streams.middleware.step import Step
 
@@ -25,7 +26,8 @@ class UnitOfWorkStep(Step):
     async def step(self, call_next: Any, message: IntakeMessage, subscription: Subscription) -> Any:
         """Only after the commit does any record of the delivery count as finished."""
         async with subscription.database.write() as connection:
-            work = UnitOfWork(connection, subscription, message.records)
+            kind = ReleaseWork if message.released else UnitOfWork
+            work = kind(connection, subscription, message.records)
             await work.open()
             if work.live:
                 with self.context.scope("work", work):

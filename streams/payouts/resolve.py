@@ -50,6 +50,12 @@ class SendAgain:
 
 
 Decision = BankHasPaid | BankHasRefused | SendAgain
+ACTIONS = {
+    BankHasPaid: "payout-confirmed",
+    BankHasRefused: "payout-failed",
+    SendAgain: "payout-sent-again",
+}
+"""As the list of operators' actions calls them."""
 
 
 class Resolver:
@@ -91,7 +97,7 @@ class Resolver:
                     await send_again(connection, payout_id, note or "sent again by an operator", now_ms)
                 case _:
                     assert_never(decision)
-            await self._note(connection, f"payout-{type(decision).__name__}", payout_id, note, str(decision), now_ms)
+            await self._note(connection, ACTIONS[type(decision)], payout_id, note, str(decision), now_ms)
 
     async def accept_difference(self, period: date, kind: str, reference: str, note: str) -> None:
         """A person knows why payouts, ledger and bank disagree here; it raises no alarm any more.

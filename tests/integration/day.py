@@ -46,7 +46,7 @@ def records_per_group() -> Counter[str]:
 def foreseen_records() -> int:
     """How many records all groups together will have taken when the day is over, about."""
     events = sum(TOTALS[name] for name in ("tasks_created", "assignments", "tasks_completed"))
-    return sum(records_per_group().values()) + events
+    return int(sum(records_per_group().values()) + events)
 
 
 def send_the_day(home: Home) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from pathlib import Path
 
+    from streams.intake.retries import Retries
     from streams.intake.unit_of_work import UnitOfWork
     from streams.outbox.envelope import MessageCatalog
     from tests.services.kafka import Kafka
@@ -149,6 +150,14 @@ class NotesApp(NotesSender):
 
         await self.until(committed, seconds)
 
+    async def until_paused(self) -> None:
+        """Wait until the app has noticed that it cannot work."""
+
+        async def paused() -> bool:
+            return all(one.assignment.paused for one in self.intake.subscriptions)
+
+        await self.until(paused)
+
     async def counts(self) -> dict[str, int]:
         columns = ", ".join(f"coalesce(sum({name}), 0)" for name in COUNTED)
         (found,) = await rows(self.database, f"SELECT {columns} FROM progress")
@@ -176,6 +185,7 @@ async def notes_app(
     middlewares: Sequence[Any] = (),
     limits: Limits = LIMITS,
     catalog: MessageCatalog | None = None,
+    retries: Retries | None = None,
     **options: Any,
 ) -> AsyncIterator[NotesApp]:
     """Run the app until the block ends.
@@ -187,6 +197,7 @@ async def notes_app(
         middlewares: farther in than the kit's.
         limits: of the intake.
         catalog: where it is to be another than the notes' own.
+        retries: of the intake; None: what is parked stays so.
         options: of the subscriber, where they are to be others than the kit's.
     """
     url = database_url if isinstance(database_url, str) else f"sqlite+aiosqlite:///{database_url}"
@@ -198,6 +209,7 @@ async def notes_app(
         topic_prefix=broker.prefix,
         group_prefix=broker.prefix,
         limits=limits,
+        retries=retries,
     )
     stream = KafkaBroker(
         broker.address,
@@ -212,11 +224,12 @@ async def notes_app(
     async def notes(batch: Batch[Note], work: Work) -> None:
         await handle(batch, work)
 
-    await intake.start()
+    await intake.start(stream if retries is not None else None)
     await stream.start()
     try:
         yield NotesApp(broker, database, intake)
     finally:
+        await intake.stop_releasing()
         await stream.stop()
         await intake.stop()
         await database.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -22,6 +23,9 @@ from tests.integration.processes import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.services.kafka import Kafka
+    from tests.services.postgres import Postgres
 
 TIMEOUT_SECONDS = 300
 ENDING = "tests.contract.ending_service"
@@ -91,10 +95,30 @@ def test_a_service_that_does_not_come_up_shows_its_last_words(services: Services
         services.get(Wanted(("tasks",), (("currency", "EUR"),), ENDING))
 
 
+def real_services(request: pytest.FixtureRequest) -> tuple[list[str], dict[str, str]]:
+    """Options and variables for a run on a real Kafka and a real PostgreSQL; none where these are missing."""
+    try:
+        kafka: Kafka = request.getfixturevalue("kafka")
+        postgres: Postgres = request.getfixturevalue("postgres")
+    except pytest.skip.Exception:
+        return [], {}
+    variables = {"PAYDAY_TEST_KAFKA": kafka.address, "PAYDAY_TEST_POSTGRES": postgres.url}
+    return ["--contract-kafka=real", "--contract-database=postgresql"], variables
+
+
 @pytest.mark.timeout(TIMEOUT_SECONDS + 30)
-def test_the_contract_tests_hold_on_the_wire() -> None:
+def test_the_contract_tests_hold_on_the_wire(request: pytest.FixtureRequest) -> None:
     """Each test that is green in memory is green there, unless it says why it cannot be asked."""
-    command = [sys.executable, "-m", "pytest", "tests/contract", "--contract-mode=wire", "-q"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
+    options, variables = real_services(request)
+    command = [sys.executable, "-m", "pytest", "tests/contract", "--contract-mode=wire", "-q", *options]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-4_000:]
     assert " passed" in done.stdout

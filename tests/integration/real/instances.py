@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.request import urlopen
 
-from tests.integration.day import assert_conserved, assert_events_in_order, assert_posted_once, audit
+from tests.integration.day import assert_conserved, assert_events_in_order, assert_posted_once, audit, whole_day
 from tests.integration.processes import wait_until
 
 if TYPE_CHECKING:
-    from tests.integration.processes import Home
-    from tests.services.kafka import Kafka
+    from tests.integration.processes import Home, RunningProcess
+    from tests.services.kafka import Kafka, Offsets
 
 HANDLED = re.compile(r'^payday_intake_records_total\{.*outcome="handled".*\} ([0-9.e+]+)$', re.MULTILINE)
 ANSWER_SECONDS = 5.0
@@ -28,10 +29,15 @@ class Deployment:
     second: Home
 
 
+def send_in_background(home: Home) -> RunningProcess:
+    """The whole day, part after part."""
+    return home.start("send", "--file", "-", "--timeout", "100", "--deliver-within", "100", given=whole_day())
+
+
 def handled(home: Home) -> int:
     """How many records the app of this home has handled since it started."""
     port = home.environment["PAYDAY_HTTP_PORT"]
-    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=ANSWER_SECONDS) as answer:  # noqa: S310  our own
+    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=ANSWER_SECONDS) as answer:
         return sum(int(float(count)) for count in HANDLED.findall(answer.read().decode()))
 
 
@@ -58,21 +64,23 @@ def assert_day_is_exact(home: Home, kafka: Kafka) -> int:
 
 def assert_at_the_end(home: Home, kafka: Kafka) -> None:
     """Each group's progress is at the log's ends, and its committed offsets come to be."""
-    for group in [name for (name,) in home.query("SELECT DISTINCT group_name FROM progress")]:
-        progress = {
-            (topic, partition): offset
-            for name, topic, partition, offset in home.query(
-                "SELECT group_name, topic, partition, next_offset FROM progress"
-            )
-            if name == group
+    progress: dict[str, Offsets] = defaultdict(dict)
+    for group, *place, offset in home.query("SELECT group_name, topic, partition, next_offset FROM progress"):
+        progress[group][place[0], place[1]] = offset
+    ends = {
+        group: {
+            place: end
+            for topic in {topic for topic, _ in places}
+            for place, (_, end) in kafka.watermarks(topic).items()
+            if end > 0
         }
-        topics = {topic for topic, _ in progress}
-        ends = {
-            place: end for topic in topics for place, (_, end) in kafka.watermarks(topic).items() if end > 0
-        }
-        assert progress == ends, group
-        wait_until(
-            lambda: kafka.committed(group) == ends,
-            COMMITTED_SECONDS,
-            lambda: f"{group} has committed {kafka.committed(group)}, the logs end at {ends}",
-        )
+        for group, places in progress.items()
+    }
+    assert progress == ends
+
+    def committed() -> dict[str, Offsets]:
+        return {group: kafka.committed(group) for group in ends}
+
+    wait_until(
+        lambda: committed() == ends, COMMITTED_SECONDS, lambda: f"committed {committed()}, the logs end at {ends}"
+    )

@@ -57,9 +57,7 @@ class Traffic:
     async def assert_at_the_end(self, app: NotesApp, kafka: Kafka) -> None:
         """The group's committed offsets come to the log's ends, and `progress` is there."""
         topic = app.broker.prefix + TOPIC
-        ends = {
-            place: end for place, (_, end) in (await asyncio.to_thread(kafka.watermarks, topic)).items() if end > 0
-        }
+        ends = {place: end for place, (_, end) in (await asyncio.to_thread(kafka.watermarks, topic)).items() if end > 0}
 
         async def arrived() -> bool:
             return await asyncio.to_thread(kafka.committed, app.broker.prefix + GROUP) == ends

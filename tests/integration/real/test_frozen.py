@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 RECORDS = 120
 PROGRESS = "SELECT partition, epoch, next_offset FROM progress ORDER BY 1"
+TAKEN = "SELECT coalesce(sum(consumed), 0) FROM progress"
 GIVEN = "partitions=['"
 """In the log of a process that has been given partitions, and not an empty list."""
 PLACES = ("transaction", "decoding")
@@ -91,7 +92,7 @@ async def _until_taken(database_url: str, count: int) -> None:
     database = Database(database_url)
     try:
         async with asyncio.timeout(30):
-            while await rows(database, "SELECT coalesce(sum(consumed), 0) FROM progress") != [(count,)]:
+            while await rows(database, TAKEN) != [(count,)]:  # noqa: ASYNC110  another process takes them
                 await asyncio.sleep(0.02)
     finally:
         await database.close()

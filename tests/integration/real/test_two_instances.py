@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.integration.day import foreseen_records, whole_day
+from tests.integration.day import foreseen_records
 from tests.integration.processes import wait_until
-from tests.integration.real.instances import assert_day_is_exact, consumed, handled, unsent
+from tests.integration.real.instances import assert_day_is_exact, consumed, handled, send_in_background, unsent
 
 if TYPE_CHECKING:
     from tests.integration.processes import Home, RunningProcess
     from tests.integration.real.instances import Deployment
 
 BUSY_SECONDS = 60.0
-
-
-def send_in_background(home: Home) -> RunningProcess:
-    """The whole day, part after part."""
-    return home.start("send", "--file", "-", "--timeout", "100", "--deliver-within", "100", given=whole_day())
 
 
 def wait_until_busy(home: Home, sending: RunningProcess, records: int) -> None:

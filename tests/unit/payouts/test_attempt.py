@@ -64,7 +64,7 @@ async def test_what_the_bank_has_is_not_sent_again(hours: float) -> None:
 @pytest.mark.parametrize("wrong", [{"amount_minor": 501}, {"account": "bob"}, {"currency": "EUR"}])
 async def test_another_payment_under_the_reference_needs_a_person(wrong: dict[str, object]) -> None:
     """Neither paid again nor taken for ours."""
-    bank = ScriptedBank(found=[entry(**wrong)])
+    bank = ScriptedBank(found=[entry(EntryStatus.BOOKED, **wrong)])
     assert isinstance(await tried(bank, 13), Review)
     assert bank.calls == [FIND]
 

@@ -174,7 +174,8 @@ async def test_another_worker_goes_on_where_one_died(world: World) -> None:
     await world.reserver.work_on(shard)
     assert len(await world.payouts()) == 2
     other = world.another()
-    assert await other.reserver.claim() is None  # on SQLite one worker at a time
+    if world.database.is_sqlite:  # one worker at a time
+        assert await other.reserver.claim() is None
     await _expire_leases(world)
     await _until_reserved(other)
     assert len(await world.payouts()) == 50

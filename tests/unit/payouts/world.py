@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import insert, select, update
 
 from streams.catalog import ContractCatalog
 from streams.inspection.audit import audit
@@ -25,7 +25,7 @@ from streams.payouts.tables import payout
 from streams.storage.database import Database
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 CALENDAR = BusinessCalendar(ZoneInfo("UTC"), "USD", 300)
 TODAY = datetime.now(UTC).date()
@@ -91,8 +91,15 @@ class World:
         async with self.database.write() as connection:
             return await share_book(connection)
 
-    async def earn(self, number: int, amount_minor: int, day: date = P1, ref: str | None = None) -> None:
-        """One posting, as the accounting slice makes it."""
+    async def earn(
+        self,
+        number: int,
+        amount_minor: int,
+        day: date = P1,
+        ref: str | None = None,
+        before_commit: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """One posting, as the accounting slice makes it; `before_commit` is awaited while it holds its locks."""
         name = ref or f"{number}-{next(self._numbers)}-{self.holder}"  # type: ignore[call-overload]
         async with self.database.write() as connection:
             book = await share_book(connection)
@@ -101,12 +108,20 @@ class World:
                     select(ledger_account).where(ledger_account.c.worker_id == worker(number)).with_for_update()
                 )
             ).first()
-            account = Account(*row[:3], row.version) if row else Account(worker(number))
+            account = Account(worker(number))
+            if row is not None:
+                account = Account(row.worker_id, row.balance_minor, row.version, row.version)
             posting = Posting(worker(number), "adjustment", amount_minor, f"adjustment:{name}")
             booked = book_posting(account, posting, _cause(name, day), CALENDAR, book)
-            await connection.execute(delete(ledger_account).where(ledger_account.c.worker_id == worker(number)))
-            await connection.execute(insert(ledger_account).values(booked.account[:3]))
+            after = {"balance_minor": booked.account.balance_minor, "version": booked.account.version}
+            if row is None:
+                await connection.execute(insert(ledger_account).values(worker_id=worker(number), **after))
+            else:
+                same = ledger_account.c.worker_id == worker(number)
+                await connection.execute(update(ledger_account).where(same).values(**after))
             await insert_transfers(connection, [booked.transfer], 1)
+            if before_commit is not None:
+                await before_commit()
 
     async def pay_out(self, period: date = P1, trigger: Trigger = Trigger.CLI) -> None:
         """Register a run and reserve it."""
