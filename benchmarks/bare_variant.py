@@ -1,6 +1,6 @@
-"""(c) The same work with nothing but confluent-kafka and sqlite3: two consumers, one producer, one loop, one thread.
+"""(c) The same work with nothing but confluent-kafka and the database's driver: two consumers, one producer, one loop.
 
-Written for speed: batches of 500, state in one query per table, rows in one executemany per table, bodies and headers
+Written for speed: batches of 500, state in one query per table, rows in one statement per table, bodies and headers
 formatted as text, one producer for all. The rows are Payday's (inbox, progress, outbox included), and so are the events
 and the order commit, publish, mark. What it leaves out: validation, errors, retries, rebalances, more than one process,
 and the rule of one record in flight per key.
@@ -8,22 +8,24 @@ and the rule of one record in flight per key.
 
 from __future__ import annotations
 
+import asyncio
 import json
-import sqlite3
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
-from sqlalchemy import create_engine
 
-from benchmarks.bare_statements import INBOX, OUTBOX, PRICES, PROGRESS, TASKS, Row, save_accounting, save_tasks
+from benchmarks.bare_postgresql import PostgresqlStore
+from benchmarks.bare_sqlite import SqliteStore
 from benchmarks.contestant import Assignment, read_assignment, report_ready, report_settled
 from benchmarks.workload import BUSINESS_DATE, EVENTS_PER_TASK, FETCH_WAIT_MAX_MS, RECORDS_PER_TASK, SECRET, WORKERS
 from streams.accounting.domain import price_of
-from streams.app import ALL_METADATA
 from streams.outbox.envelope import derived_id, format_time, lane_of, parse_time
 from streams.outbox.producer import producer_settings
 from streams.tasks.domain import assignee_for
+
+if TYPE_CHECKING:
+    from benchmarks.bare_store import BareStore, Row
 
 BATCH = 500
 Headers = dict[str, str]
@@ -37,33 +39,27 @@ class Group:
     """A consumer and how its batches are handled."""
 
     def __init__(self, assignment: Assignment, name: str, topics: list[str]) -> None:
-        self.name = name
+        self.name = assignment.prefix + name
         self.consumed = 0
         self.consumer = Consumer(
             {
                 "bootstrap.servers": assignment.bootstrap_servers,
-                "group.id": name,
+                "group.id": self.name,
                 "auto.offset.reset": "earliest",
                 "enable.auto.offset.store": False,
                 "auto.commit.interval.ms": 1000,
                 "fetch.wait.max.ms": FETCH_WAIT_MAX_MS,
             }
         )
-        self.consumer.subscribe(topics)
+        self.consumer.subscribe([assignment.prefix + topic for topic in topics])
 
 
 class Bare:
     """Everything in one loop."""
 
-    def __init__(self, assignment: Assignment) -> None:
-        engine = create_engine(f"sqlite:///{assignment.database}")
-        for metadata in ALL_METADATA:
-            metadata.create_all(engine)
-        engine.dispose()
+    def __init__(self, assignment: Assignment, store: BareStore) -> None:
         self.assignment = assignment
-        self.database = sqlite3.connect(assignment.database, isolation_level=None)
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-            self.database.execute(f"PRAGMA {pragma}")
+        self.store = store
         self.producer = Producer(producer_settings(assignment.bootstrap_servers))
         self.workers: list[str] = []
         self.accounts: dict[str, tuple[int, int]] = {}
@@ -71,7 +67,7 @@ class Bare:
         self.acknowledged: list[int] = []
         self.marked = 0
 
-    def run(self) -> None:
+    async def run(self) -> None:
         """Do the work."""
         tasks = Group(self.assignment, "tasks", ["workers.events", "tasks.commands"])
         accounting = Group(self.assignment, "accounting", ["workers.events", "tasks.events"])
@@ -84,40 +80,33 @@ class Bare:
                 if messages and ready and first_at is None:
                     first_at = time.monotonic()
                 if messages or self.acknowledged:
-                    self._transaction(group, messages, decide)
+                    await self._transaction(group, messages, decide)
                 self.producer.poll(0)
             if not ready and tasks.consumed + accounting.consumed == 2 * WORKERS:
                 ready = True
                 report_ready()
-        assert first_at is not None
         report_settled(first_at)
         tasks.consumer.close()
         accounting.consumer.close()
 
-    def _transaction(self, group: Group, messages: list[Message], decide: Any) -> None:
+    async def _transaction(self, group: Group, messages: list[Message], decide: Any) -> None:
         now_ms = time.time_ns() // 1_000_000
         acknowledged, self.acknowledged = self.acknowledged, []
-        self.database.execute("BEGIN IMMEDIATE")
+        await self.store.begin()
         if acknowledged:
-            self.database.executemany(
-                "UPDATE outbox SET sent_at_ms = ?, attempts = attempts + 1 WHERE id = ?",
-                [(now_ms, number) for number in acknowledged],
-            )
+            await self.store.mark_sent(acknowledged, now_ms)
         events: list[Row] = []
         next_offsets: dict[tuple[str, int], int] = {}
         if messages:
             headers = [_headers(message) for message in messages]
-            known = self.database.execute(
-                "SELECT message_id FROM inbox WHERE group_name = ? AND message_id IN (SELECT value FROM json_each(?))",
-                (group.name, json.dumps([each["ce_id"] for each in headers])),
-            ).fetchall()
+            known = await self.store.known(group.name, [(each["ce_source"], each["ce_id"]) for each in headers])
             assert not known, "nothing is sent twice here"
-            self._inbox_and_progress(group, messages, headers, next_offsets, now_ms)
-            events = decide(
+            await self._inbox_and_progress(group, messages, headers, next_offsets, now_ms)
+            events = await decide(
                 [(each, json.loads(m.value() or b"")) for each, m in zip(headers, messages, strict=True)], now_ms
             )
-            self.database.executemany(OUTBOX, [event[:9] for event in events])
-        self.database.execute("COMMIT")
+            await self.store.save_events([event[:9] for event in events])
+        await self.store.commit()
         self.marked += len(acknowledged)
         group.consumed += len(messages)
         if next_offsets:
@@ -128,10 +117,14 @@ class Bare:
     def _publish(self, event: Row) -> None:
         number, topic, key, _lane, value = event[:5]
         self.producer.produce(
-            topic, key=key, value=value, headers=event[9], on_delivery=lambda _e, _m: self.acknowledged.append(number)
+            self.assignment.prefix + topic,
+            key=key,
+            value=value,
+            headers=event[9],
+            on_delivery=lambda _e, _m: self.acknowledged.append(number),
         )
 
-    def _inbox_and_progress(
+    async def _inbox_and_progress(
         self,
         group: Group,
         messages: list[Message],
@@ -139,17 +132,14 @@ class Bare:
         next_offsets: dict[tuple[str, int], int],
         now_ms: int,
     ) -> None:
-        self.database.executemany(
-            INBOX,
-            [(group.name, h["ce_source"], h["ce_id"], h["ce_type"], b"0123456789abcdef", now_ms) for h in headers],
-        )
         counts: dict[tuple[str, int], int] = {}
         for message in messages:
             key = (message.topic() or "", message.partition() or 0)
             next_offsets[key] = (message.offset() or 0) + 1
             counts[key] = counts.get(key, 0) + 1
-        self.database.executemany(
-            PROGRESS, [(group.name, *key, next_offsets[key], count, count, now_ms) for key, count in counts.items()]
+        await self.store.save_intake(
+            [(group.name, h["ce_source"], h["ce_id"], h["ce_type"], b"0123456789abcdef", now_ms) for h in headers],
+            [(group.name, *key, next_offsets[key], count, count, now_ms) for key, count in counts.items()],
         )
 
     def _event(self, cause: Headers, time_ms: int, index: int, kind: Row, value: str, now_ms: int) -> Row:
@@ -173,11 +163,8 @@ class Bare:
         lane = lane_of(topic, raw_key)
         return (self.outbox_id, topic, raw_key, lane, value.encode(), packed, message_id, type_name, now_ms, headers)
 
-    def _decide_tasks(self, batch: list[tuple[Headers, dict[str, Any]]], now_ms: int) -> list[Row]:
-        known = {
-            row[0]: row
-            for row in self.database.execute(TASKS, (json.dumps([b["task_id"] for _, b in batch if "task_id" in b]),))
-        }
+    async def _decide_tasks(self, batch: list[tuple[Headers, dict[str, Any]]], now_ms: int) -> list[Row]:
+        known = await self.store.tasks([body["task_id"] for _, body in batch if "task_id" in body])
         workers: list[Row] = []
         created: dict[str, list[Any]] = {}
         assignments: list[Row] = []
@@ -186,7 +173,7 @@ class Bare:
         for headers, body in batch:
             type_name, time_ms = headers["ce_type"], parse_time(headers["ce_time"])
             if type_name == "workers.worker-registered.v1":
-                workers.append((body["worker_id"], body["role"]))
+                workers.append((body["worker_id"], body["role"], True))
                 self.workers = sorted([*self.workers, body["worker_id"]])
                 continue
             task_id = body["task_id"]
@@ -195,7 +182,7 @@ class Bare:
                 assignment_id = derived_id(time_ms, headers["ce_source"], headers["ce_id"], f"assignment/{task_id}")
                 worker_id = assignee_for(SECRET, assignment_id, self.workers)
                 created[task_id] = [task_id, body["title"], worker_id, time_ms, None]
-                assignments.append((assignment_id, task_id, worker_id, time_ms))
+                assignments.append((assignment_id, task_id, worker_id, "created", time_ms))
                 value = f'{{"task_id":"{task_id}","title":{json.dumps(body["title"])}}}'
                 events.append(self._event(headers, time_ms, 0, ("tasks.task-created.v1", *kind), value, now_ms))
                 value = (
@@ -213,18 +200,12 @@ class Bare:
                     done.append((time_ms, known[task_id][2]))
                 value = f'{{"task_id":"{task_id}","worker_id":"{assignee}","completed_at":"{format_time(time_ms)}"}}'
                 events.append(self._event(headers, time_ms, 0, ("tasks.task-completed.v1", *kind), value, now_ms))
-        save_tasks(self.database, workers, list(created.values()), assignments, done)
+        await self.store.save_tasks(workers, [tuple(task) for task in created.values()], assignments, done)
         return events
 
-    def _decide_accounting(self, batch: list[tuple[Headers, dict[str, Any]]], now_ms: int) -> list[Row]:
-        prices = {
-            row[0]: row
-            for row in self.database.execute(PRICES, (json.dumps([b["task_id"] for _, b in batch if "task_id" in b]),))
-        }
-        self.accounts = {
-            row[0]: (row[1], row[2])
-            for row in self.database.execute("SELECT worker_id, balance_minor, version FROM ledger_account")
-        }
+    async def _decide_accounting(self, batch: list[tuple[Headers, dict[str, Any]]], now_ms: int) -> list[Row]:
+        prices = await self.store.prices([body["task_id"] for _, body in batch if "task_id" in body])
+        self.accounts = await self.store.accounts()
         workers: list[Row] = []
         new_prices: list[Row] = []
         transfers: list[Row] = []
@@ -232,7 +213,7 @@ class Bare:
         for headers, body in batch:
             type_name, time_ms = headers["ce_type"], parse_time(headers["ce_time"])
             if type_name == "workers.worker-registered.v1":
-                workers.append((body["worker_id"], body["role"]))
+                workers.append((body["worker_id"], body["role"], True))
                 continue
             task_id = body["task_id"]
             if task_id not in prices:
@@ -255,12 +236,10 @@ class Bare:
             transfers.append(transfer)
             kind = ("accounting.transaction-applied.v1", "accounting.events", "payday/accounting", body["worker_id"])
             events.append(self._event(headers, time_ms, 1, kind, value, now_ms))
-        posted = self.database.execute(
-            "SELECT source_ref FROM ledger_transfer WHERE source_ref IN (SELECT value FROM json_each(?))",
-            (json.dumps([row[1] for row in transfers]),),
-        ).fetchall()
-        assert not posted, "nothing is posted twice"
-        save_accounting(self.database, workers, new_prices, self.accounts, transfers)
+        assert not await self.store.posted([row[1] for row in transfers]), "nothing is posted twice"
+        changed = {row[7] for row in transfers}
+        accounts = [(worker_id, *self.accounts[worker_id]) for worker_id in changed]
+        await self.store.save_accounting(workers, new_prices, accounts, transfers)
         return events
 
     def _post(
@@ -281,7 +260,7 @@ class Bare:
         worker, house = f"worker:{worker_id}", f"house:{kind}s"
         debit, credit = (house, worker) if signed > 0 else (worker, house)
         row = (
-            transfer_id, ref, kind, debit, credit, abs(signed), worker_id, sequence, signed, balance,
+            transfer_id, ref, kind, debit, credit, abs(signed), "USD", worker_id, sequence, signed, balance,
             BUSINESS_DATE, BUSINESS_DATE, task_id, time_ms, now_ms,
         )  # fmt: skip
         value = (
@@ -292,5 +271,16 @@ class Bare:
         return row, value
 
 
+async def main(assignment: Assignment) -> None:
+    """Do the work on the database that the assignment names."""
+    store: BareStore = (
+        SqliteStore(assignment.sqlite_file)
+        if assignment.database_url is None
+        else await PostgresqlStore.open(assignment.postgresql_dsn)
+    )
+    await Bare(assignment, store).run()
+    await store.close()
+
+
 if __name__ == "__main__":
-    Bare(read_assignment()).run()
+    asyncio.run(main(read_assignment()))

@@ -1,4 +1,4 @@
-"""How far the app has come, seen in its database by its own process while it is measured: it must cost next to nothing."""
+"""How far the app has come, seen in its database by the process that is measured: a look must cost next to nothing."""
 
 from __future__ import annotations
 

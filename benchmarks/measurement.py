@@ -111,11 +111,7 @@ class Measurement:
 def measure(
     variant: Variant, workload: Workload, place: Place, *options: str, before: Callable[[], None] | None = None
 ) -> Measurement:
-    """Run a variant once.
-
-    Args:
-        options: more of the variant's own.
-        before: called when every process is ready, before the commands are sent.
+    """Run a variant once, with options of its own; `before` is called when all is ready for the commands.
 
     Raises:
         WrongResult: it did not do the work.
@@ -123,9 +119,7 @@ def measure(
     send(place.bootstrap_servers, workload.workers, place.prefix)
     arguments = place.arguments(workload.tasks)
     with ExitStack() as stack:
-        processes = [
-            stack.enter_context(Child(variant.module, *arguments, *options)) for _ in range(variant.instances)
-        ]
+        processes = [stack.enter_context(Child(variant.module, *arguments, *options)) for _ in range(variant.instances)]
         for process in processes:
             process.expect("ready")
         if before is not None:

@@ -38,7 +38,7 @@ SETTINGS: Any = {  # matplotlib knows a type of its own for each name
 
 
 def draw(report: Report, file: Path) -> None:
-    """Write the picture; the ending of the file's name chooses the format."""
+    """Write the picture; the ending of the file's name chooses the format. Without figures there is none."""
     rows = {row.name: row for row in report.rows}
     panels: list[Callable[[Axes], None]] = []
     if "a_to_b" in rows:
@@ -49,6 +49,10 @@ def draw(report: Report, file: Path) -> None:
         panels.append(lambda axes: _failing(axes, rows))
     if report.samples:
         panels.append(lambda axes: _memory(axes, report.samples))
+    if "servers_a" in rows:
+        panels.append(lambda axes: _servers(axes, rows))
+    if not panels:
+        return
     with plt.rc_context(SETTINGS):
         columns = min(2, len(panels))
         lines = -(-len(panels) // columns)
@@ -98,6 +102,13 @@ def _failing(axes: Axes, rows: dict[str, Row]) -> None:
     axes.set_title("Good records a second while others fail")
     chosen = [rows["clean"], rows["failing_1"], rows["failing_10"]]
     _bars(axes, ["none", "1 %", "10 %"], chosen, [COLOURS["a"]] * 3, "{:,.0f}")
+
+
+def _servers(axes: Axes, rows: dict[str, Row]) -> None:
+    axes.set_title("On Kafka and PostgreSQL, records a second")
+    labels = ["(a) Payday", "(a2) two\ninstances", "(b) by hand", "(c) bare loop"]
+    chosen = [rows[f"servers_{name}"] for name in ("a", "a2", "b", "c")]
+    _bars(axes, labels, chosen, [COLOURS["a"], COLOURS["a"], COLOURS["b"], COLOURS["c"]], "{:,.0f}")
 
 
 def _memory(axes: Axes, samples: list[tuple[int, float]]) -> None:

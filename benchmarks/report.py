@@ -110,8 +110,8 @@ class Report:
         )
         runs = f"Medians of {sizes.runs} paired runs (memory: one run)" if sizes.runs > 1 else "One run"
         how = (
-            f"{runs}, {sizes.commands:,} commands each, for (b) a "
-            "twentieth; embedded broker and SQLite (WAL, synchronous=FULL), fresh for each measurement."
+            f"{runs}, {sizes.commands:,} commands each, for (b) a twentieth; where nothing else is said, embedded "
+            "broker and SQLite (WAL, synchronous=FULL), fresh for each measurement."
         )
         return [when, f"{versions[0].upper()}{versions[1:]}.", how, *remarks]
 
@@ -147,7 +147,7 @@ def _name() -> str:
 
 def _versions() -> dict[str, str]:
     """Of what matters for the rates."""
-    packages = ("faststream", "confluent-kafka", "sqlalchemy", "aiosqlite", "pydantic")
+    packages = ("faststream", "confluent-kafka", "sqlalchemy", "aiosqlite", "asyncpg", "pydantic")
     return {
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,

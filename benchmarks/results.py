@@ -40,9 +40,6 @@ class _Found:
 def check(url: str, workload: Workload) -> None:
     """Compare what is in the database with what must come of the work.
 
-    Args:
-        url: of the database, as SQLAlchemy has it.
-
     Raises:
         WrongResult: something differs.
     """

@@ -6,6 +6,7 @@ throughput   the whole path against the same work by hand and in a bare loop
 latency      command to event at a modest rate
 failing      good records while 1 % and 10 % of the commands fail
 memory       resident memory over many records
+servers      throughput on a real Kafka and a real PostgreSQL, where they can be run
 
 Each part is a module that says how it measures. Whatever is compared is measured in turn within a run, and a figure
 counts only if what is in the database afterwards is what the work must lead to.
@@ -29,6 +30,7 @@ from benchmarks.latency import measure_latency
 from benchmarks.memory import measure_memory
 from benchmarks.process import ROOT, WrongResult
 from benchmarks.report import Machine, NoSection, Report, replace_section
+from benchmarks.servers import measure_servers
 from benchmarks.throughput import measure_throughput
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ PARTS: dict[str, Callable[[Sizes, Callable[[str], None]], Findings]] = {
     "latency": measure_latency,
     "failing": measure_failing,
     "memory": measure_memory,
+    "servers": measure_servers,
 }
 
 

@@ -55,9 +55,7 @@ def measure_throughput(sizes: Sizes, say: Callable[[str], None]) -> Findings:
     rows = [Row(PART, one.name, f"({one.name}) {one.title}", "records/s", rates[one.name]) for one in VARIANTS]
     for other in ("b", "c"):
         name = f"a_to_{other}"
-        rows.append(
-            Row(PART, name, f"(a) / ({other}), aim {AIMS[name]:g}", "ratio", ratios(rates["a"], rates[other]))
-        )
+        rows.append(Row(PART, name, f"(a) / ({other}), aim {AIMS[name]:g}", "ratio", ratios(rates["a"], rates[other])))
     cpu = tuple(1000 * each.cpu_seconds / each.records for each in found["a"])
     rows.append(Row(PART, "a_cpu", "(a), processor time per 1,000 records, start included", "s", cpu))
     return Findings(rows)

@@ -138,10 +138,7 @@ def _spread(records: list[OutgoingRecord], others: list[OutgoingRecord]) -> list
 
 
 def send(bootstrap_servers: str, records: Iterable[OutgoingRecord], prefix: str = "") -> None:
-    """Publish, and return when everything is acknowledged.
-
-    Args:
-        prefix: of every topic.
+    """Publish to the topics with this prefix, and return when everything is acknowledged.
 
     Raises:
         RuntimeError: something was not.

@@ -20,6 +20,8 @@ from otel import names
 __all__ = ["Metrics", "Sample"]
 
 OUTCOMES = ("handled", "duplicate", "parked")
+BREAKER_STATES = ("closed", "half-open", "open")
+"""In the order of their numbers."""
 
 
 class Delivery(Protocol):
@@ -78,6 +80,15 @@ class Metrics:
         )
         self._published = meter.create_counter(names.OUTBOX_PUBLISHED, description="Events that were acknowledged")
         self._refused = meter.create_counter(names.OUTBOX_REFUSED, description="Events that were not acknowledged")
+        self._breaker_opened = meter.create_counter(
+            names.RELAY_BREAKER_OPENED, description="How often the relay gave up publishing for a while"
+        )
+        self._breaker_state = meter.create_gauge(
+            names.RELAY_BREAKER, description="The relay's circuit breaker: 0 closed, 1 half-open, 2 open"
+        )
+        if published_topics:
+            self._breaker_opened.add(0)
+            self._breaker_state.set(0)
         for group, topics in readings.items():
             self._unfinished.add(0, {names.GROUP: group})
             for topic in topics:
@@ -104,6 +115,12 @@ class Metrics:
         """Count events by topic that were not acknowledged."""
         for topic, count in counts.items():
             self._refused.add(count, {names.TOPIC: topic})
+
+    def breaker_changed(self, state: str) -> None:
+        """Count openings, show the state."""
+        self._breaker_state.set(BREAKER_STATES.index(state))
+        if state == "open":
+            self._breaker_opened.add(1)
 
     def watch(self, sample: Sample) -> None:
         """Export what the sampler last saw. A scrape asks nobody: it must answer while everything is down."""

@@ -12,6 +12,8 @@ INTAKE_UNFINISHED: Final = "payday.intake.unfinished"
 INTAKE_DELIVERY_SECONDS: Final = "payday.intake.delivery.duration"
 OUTBOX_PUBLISHED: Final = "payday.outbox.published"
 OUTBOX_REFUSED: Final = "payday.outbox.refused"
+RELAY_BREAKER_OPENED: Final = "payday.relay.breaker.opened"
+RELAY_BREAKER: Final = "payday.relay.breaker.state"
 
 INTAKE_LAG: Final = "payday.intake.lag"
 PARKED: Final = "payday.parked.records"

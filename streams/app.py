@@ -38,12 +38,15 @@ from streams.http.sampler import Sampler
 from streams.http.server import HttpServer
 from streams.intake import alarm_checks as intake_alarm_checks
 from streams.intake import tables as intake_tables
+from streams.intake.admission import while_outbox_has_room
 from streams.intake.subscription import Limits
 from streams.ledger import tables as ledger_tables
 from streams.ledger.domain import BusinessCalendar
 from streams.middleware.intake import Intake, consumer_config
+from streams.outbox import alarm_checks as outbox_alarm_checks
+from streams.outbox.capacity import Capacity, CapacityLimits
 from streams.outbox.producer import producer_settings
-from streams.outbox.relay import Relay, no_pace
+from streams.outbox.relay import Relay, RelayLimits, no_pace
 from streams.outbox.wakeup import OutboxListener
 from streams.payouts import alarm_checks as payout_alarm_checks
 from streams.payouts import domain as payout_domain
@@ -78,6 +81,7 @@ __all__ = [
     "compose",
     "create_app",
     "open_bank",
+    "outbox_limits",
     "tune_garbage_collection",
 ]
 
@@ -115,6 +119,7 @@ class Payday:
     database: Database
     intake: Intake
     relay: Relay
+    capacity: Capacity
     reassigner: Reassigner
     payouts: Payouts
     bank: Bank | None
@@ -163,7 +168,9 @@ def compose(
         },
         _prefixed(settings, sorted({entry.topic for entry in CATALOG if entry.source})) if "relay" in parts else (),
     )
-    relay = Relay(database, make_producer or partial(_producer, settings), pace, metrics)
+    relay_limits = RelayLimits(settings.relay_lease_seconds, settings.outbox_expire_seconds)
+    relay = Relay(database, make_producer or partial(_producer, settings), pace, metrics, relay_limits)
+    capacity = Capacity(database, outbox_limits(settings))
     intake = Intake(
         database,
         catalog,
@@ -172,6 +179,7 @@ def compose(
         group_prefix=settings.group_prefix,
         observer=metrics,
         limits=limits,
+        admit=while_outbox_has_room(capacity),
     )
     secret = settings.secret_bytes()
     task_rules = tasks_domain.Rules(secret, settings.clock_skew_seconds)
@@ -206,7 +214,7 @@ def compose(
         broker.include_router(payout_handlers.router(intake, payout_rules, accounting_group, payouts.wake))
     sampler = Sampler(database, partial(_probe_broker, settings), intake.subscriptions)
     metrics.watch(sampler.snapshot)
-    alarms = _alarms(settings, database)
+    alarms = _alarms(settings, database, capacity)
     health = _health(parts, sampler, intake, relay, reassigner, payouts, alarms)
     http = None
     if settings.http_port is not None:
@@ -220,6 +228,7 @@ def compose(
         database,
         intake,
         relay,
+        capacity,
         reassigner,
         payouts,
         bank,
@@ -231,6 +240,11 @@ def compose(
     )
     _add_life_cycle(payday, parts, settings.drain_seconds)
     return payday
+
+
+def outbox_limits(settings: Settings) -> CapacityLimits:
+    """How much may wait in the outbox."""
+    return CapacityLimits(settings.outbox_max_rows, settings.outbox_max_bytes, settings.outbox_warning_share)
 
 
 def open_bank(settings: Settings) -> HttpBank | None:
@@ -267,6 +281,8 @@ def _add_life_cycle(payday: Payday, parts: frozenset[str], drain_seconds: float)
         if payday.http is not None:
             payday.http.start()
         await prepare(payday.database)
+        await payday.capacity.look()
+        payday.capacity.start()
         payday.sampler.start()  # not before: a reader in the moment in which a new file becomes WAL finds it locked
         await payday.intake.start(payday.broker)
 
@@ -291,6 +307,7 @@ def _add_life_cycle(payday: Payday, parts: frozenset[str], drain_seconds: float)
         await payday.relay.stop(drain_seconds)
         await payday.alarms.stop()
         await payday.sampler.stop()
+        await payday.capacity.stop()
         if payday.http is not None:
             await payday.http.stop()
         await _close_bank(payday.bank)
@@ -312,14 +329,15 @@ def _prefixed(settings: Settings, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(settings.topic_prefix + name for name in names)
 
 
-def _alarms(settings: Settings, database: Database) -> AlarmService:
+def _alarms(settings: Settings, database: Database, capacity: Capacity) -> AlarmService:
     """What is looked at, and who is told."""
     sinks: list[AlarmSink] = [LogSink()]
     if settings.alarm_webhook_url is not None:
         app = f"{settings.group_prefix}{settings.topic_prefix}".strip(".") or "payday"
-        kinds = (*KINDS, *payout_alarm_checks.KINDS)
+        kinds = (*KINDS, *outbox_alarm_checks.KINDS, *payout_alarm_checks.KINDS)
         sinks.append(WebhookSink(settings.alarm_webhook_url.get_secret_value(), kinds, app=app))
-    checks = (*intake_alarm_checks.CHECKS, *payout_alarm_checks.CHECKS)
+    outbox_checks = outbox_alarm_checks.outbox_checks(capacity, settings.outbox_expire_seconds)
+    checks = (*intake_alarm_checks.CHECKS, *outbox_checks, *payout_alarm_checks.CHECKS)
     return AlarmService(database, checks, sinks, repeat_seconds=settings.alarm_repeat_seconds)
 
 
@@ -352,7 +370,7 @@ def _health(
             for one in intake.subscriptions
         }
 
-    return Health(sampler.snapshot, workers, groups)
+    return Health(sampler.snapshot, workers, groups, lambda: relay.breaker.state.value)
 
 
 def _probe_broker(settings: Settings, timeout_seconds: float) -> None:

@@ -70,6 +70,16 @@ class Settings(BaseSettings):
     """Records in one batch, and so in one transaction."""
     drain_seconds: Annotated[float, Field(ge=0, le=15)] = 10.0
     """How long a stop waits for the outbox to be published."""
+    relay_lease_seconds: Annotated[float, Field(ge=2, le=300)] = 10.0
+    """How long the events of a process that died wait until another one's relay publishes them."""
+    outbox_expire_seconds: Annotated[float, Field(ge=60, le=2_592_000)] = 86_400.0
+    """An event that is not sent within this time is flagged and raises an alarm; it is tried on."""
+    outbox_max_rows: Annotated[int, Field(ge=1_000, le=1_000_000_000)] = 2_000_000
+    """Unsent events; at this many intake pauses and direct publishers are refused."""
+    outbox_max_bytes: Annotated[int, Field(ge=1_000_000, le=10_000_000_000_000)] = 4_000_000_000
+    """The same in bytes of their values and headers."""
+    outbox_warning_share: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    """From which share of either limit on an alarm says that the outbox is filling."""
     http_host: str = "127.0.0.1"
     """The address on which health and metrics are served."""
     http_port: Annotated[int, Field(ge=0, le=PORT_MAX)] | None = None

@@ -8,7 +8,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["DATABASE_DOWN", "DEAD_RECORD", "KINDS", "LOST_RECORDS", "SKIPPED_RECORDS", "AlarmKind", "Severity"]
+__all__ = [
+    "DATABASE_DOWN",
+    "DEAD_RECORD",
+    "KEY_FULL",
+    "KILL_SWITCH",
+    "KINDS",
+    "LOST_RECORDS",
+    "OUTAGE",
+    "RETRYING_TOO_LONG",
+    "SKIPPED_RECORDS",
+    "STORE_FULL",
+    "AlarmKind",
+    "Severity",
+]
 
 RUNBOOK_PAGE = "docs/operations.md"
 
@@ -69,4 +82,45 @@ DATABASE_DOWN = AlarmKind(
     "the-database-is-down",
 )
 
-KINDS = (DEAD_RECORD, LOST_RECORDS, SKIPPED_RECORDS, DATABASE_DOWN)
+RETRYING_TOO_LONG = AlarmKind(
+    "retrying-too-long",
+    Severity.WARNING,
+    "A record fails again and again, and the later ones of its key wait for it.",
+    "parked-records-appear",
+)
+KEY_FULL = AlarmKind(
+    "key-full",
+    Severity.CRITICAL,
+    "So many records of one key are parked that its partition is not read any further.",
+    "the-store-of-parked-records-is-full",
+)
+STORE_FULL = AlarmKind(
+    "store-full",
+    Severity.CRITICAL,
+    "So many records are parked that the group reads nothing any more.",
+    "the-store-of-parked-records-is-full",
+)
+OUTAGE = AlarmKind(
+    "outage",
+    Severity.CRITICAL,
+    "Something that handlers need is away; the group waits and nothing is spent.",
+    "something-that-handlers-need-is-away",
+)
+KILL_SWITCH = AlarmKind(
+    "kill-switch",
+    Severity.CRITICAL,
+    "Many different keys fail for one cause; the group waits and tries one record now and then.",
+    "the-kill-switch-has-tripped",
+)
+
+KINDS = (
+    DEAD_RECORD,
+    LOST_RECORDS,
+    SKIPPED_RECORDS,
+    RETRYING_TOO_LONG,
+    KEY_FULL,
+    STORE_FULL,
+    OUTAGE,
+    KILL_SWITCH,
+    DATABASE_DOWN,
+)

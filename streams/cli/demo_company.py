@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from contracts.accounting import AdjustBalance, ClosePeriod
+from contracts.payouts import StartRun
 from contracts.tasks import CompleteTask, CreateTask, ReassignOpenTasks
 from contracts.workers import WorkerDeactivated, WorkerRegistered
 from streams.catalog import ContractCatalog
@@ -65,14 +65,10 @@ VERBS = ["Fix", "Review", "Ship", "Draw", "Measure", "Rewrite", "Translate", "Te
 THINGS = ["the invoice page", "a slow query", "the login form", "the coffee order", "the release notes", "a flaky test"]
 OPENS, CLOSES = time(8), time(18)
 DUPLICATE_SHARE, WRONG_WORKER_SHARE, ADJUSTMENT_SHARE = 0.02, 0.01, 0.01
-COMPLETED_SHARE = 0.85
+CLOSED_BANK_ACCOUNTS = 3
+"""So many workers have told nobody that their bank account is closed: what they are paid comes back."""
+COMPLETED_SHARE = 0.95
 """Of the assignments that the company hears of; the rest is still being worked on."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Assignment:
-    task_id: str
-    worker_id: str
 
 
 class Company:
@@ -91,11 +87,17 @@ class Company:
         self._day_seconds = (datetime.combine(day, CLOSES, zone) - self._opens).total_seconds()
         self._day = day
         self._progress = 0.0
-        self._open: deque[_Assignment] = deque()
+        self._open: dict[str, str] = {}
+        """Task -> who has it now, the oldest first."""
         self._recent: deque[OutgoingMessage] = deque(maxlen=200)
         self._tickets = 0
         sizes: dict[Role, int] = {"worker": WORKERS, "manager": MANAGERS, "accountant": ACCOUNTANTS, "admin": 1}
         self.people = {role: [self._id() for _ in range(size)] for role, size in sizes.items()}
+
+    @property
+    def closed_accounts(self) -> list[str]:
+        """Whom the bank cannot pay."""
+        return self.people["worker"][-CLOSED_BANK_ACCOUNTS:]
 
     def open_the_doors(self) -> Iterator[OutgoingMessage]:
         """Everybody is registered."""
@@ -116,7 +118,8 @@ class Company:
         for _ in range(tasks):
             yield self._created()
             if self._open and self._random.random() < COMPLETED_SHARE:
-                yield self._completed(self._open.popleft())
+                task_id = next(iter(self._open))
+                yield self._completed(task_id, self._open.pop(task_id))
             if self._random.random() < DUPLICATE_SHARE and self._recent:
                 yield self._random.choice(self._recent)
             if self._random.random() < ADJUSTMENT_SHARE:
@@ -136,20 +139,24 @@ class Company:
         self._progress = 1.0
         return self._message(ClosePeriod(period=self._day))
 
+    def pay_out(self) -> OutgoingMessage:
+        """At midnight everybody is to be paid for the day."""
+        moment = datetime.combine(self._day + timedelta(days=1), time(), self._opens.tzinfo)
+        return self._message(StartRun(period=self._day), moment)
+
     def hear_of_assignment(self, task_id: str, worker_id: str) -> None:
-        """A task was assigned: its worker will get to it."""
-        self._open.append(_Assignment(task_id, worker_id))
+        """A task was assigned: its worker will get to it, whoever had it before."""
+        self._open[task_id] = worker_id
 
     def _created(self) -> OutgoingMessage:
         self._tickets += 1
         title = f"[POP-{self._tickets}] - {self._random.choice(VERBS)} {self._random.choice(THINGS)}"
         return self._message(CreateTask(task_id=self._id(), title=title))
 
-    def _completed(self, assignment: _Assignment) -> OutgoingMessage:
-        worker_id = assignment.worker_id
+    def _completed(self, task_id: str, worker_id: str) -> OutgoingMessage:
         if self._random.random() < WRONG_WORKER_SHARE:
             worker_id = self._random.choice(self.people["worker"])
-        return self._message(CompleteTask(task_id=assignment.task_id, worker_id=worker_id))
+        return self._message(CompleteTask(task_id=task_id, worker_id=worker_id))
 
     def _adjusted(self) -> OutgoingMessage:
         return self._message(
@@ -162,8 +169,9 @@ class Company:
             )
         )
 
-    def _message(self, message: Message) -> OutgoingMessage:
-        moment = self._opens + timedelta(seconds=self._progress * self._day_seconds)
+    def _message(self, message: Message, moment: datetime | None = None) -> OutgoingMessage:
+        if moment is None:
+            moment = self._opens + timedelta(seconds=self._progress * self._day_seconds)
         time_ms = int(moment.astimezone(UTC).timestamp() * 1000)
         record = initial(self._catalog, message, message_id=self._id(), source="payday/cli", time_ms=time_ms)
         self._recent.append(record)

@@ -26,6 +26,10 @@ WORDS = {
     "published": "events published",
     "outbox_unsent": "events still to be published",
     "transactions": "postings on workers' accounts",
+    "payouts_confirmed": "payouts that the bank has made",
+    "payouts_failed": "payouts that it refused: back in the balance",
+    "payout_total_minor": "paid, by our books (cents)",
+    "bank_total_minor": "paid, by the bank's report (cents)",
     "audit_ok": "the books balance and everything was read",
 }
 

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import KafkaException, Producer, TopicPartition, admin
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition, admin
 
 from streams.contract_kit.records import Emitted
 from streams.contract_kit.transport import NotSettled
@@ -31,6 +31,13 @@ POLL_SECONDS = 0.01
 FETCH_WAIT_MAX_MS = 5
 """The mock cluster answers an empty fetch only when this is over."""
 BATCH_RECORDS = 1000
+PASSING = (
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+)
+"""What Kafka answers about a topic of which the client and the broker have not heard the same news yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +99,16 @@ class WireLog:
 
     def ends(self) -> dict[PartitionKey, int]:
         """Where each partition of each topic ends, by full names, also of topics that nobody should have made."""
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while True:
+            try:
+                return self._ends()
+            except KafkaException as error:
+                if error.args[0].code() not in PASSING or time.monotonic() > deadline:
+                    raise NotSettled(f"the broker does not say where topics end: {error}") from error
+                time.sleep(POLL_SECONDS)
+
+    def _ends(self) -> dict[PartitionKey, int]:
         metadata = self._admin.list_topics(timeout=TIMEOUT_SECONDS)
         newest = vars(admin)["OffsetSpec"].latest()  # missing from the library's types
         asked = {
@@ -101,10 +118,7 @@ class WireLog:
             for number in topic.partitions
         }
         answers: Any = self._admin.list_offsets(asked, request_timeout=TIMEOUT_SECONDS)
-        try:
-            return {(one.topic, one.partition): answer.result().offset for one, answer in answers.items()}
-        except KafkaException as error:
-            raise NotSettled(f"the broker does not say where topics end: {error}") from error
+        return {(one.topic, one.partition): answer.result().offset for one, answer in answers.items()}
 
     def read(self, ends: Mapping[PartitionKey, int]) -> list[WireRecord]:
         """Everything that was not read before, up to there, in order within each partition."""

@@ -50,6 +50,7 @@ class Health:
         snapshot: kept fresh by the sampler.
         workers: name -> whether it runs; those that this process does not run are left out.
         intake: the groups of this process and how they do.
+        breaker: how the relay's circuit breaker stands; an open one is an alarm, not a reason to restart.
     """
 
     def __init__(
@@ -57,10 +58,12 @@ class Health:
         snapshot: Snapshot,
         workers: Mapping[str, Callable[[], bool]],
         intake: Callable[[], Mapping[str, Component]],
+        breaker: Callable[[], str] | None = None,
     ) -> None:
         self._snapshot = snapshot
         self._workers = workers
         self._intake = intake
+        self._breaker = breaker
 
     def components(self) -> dict[str, Component]:
         """Every component by name."""
@@ -76,6 +79,7 @@ class Health:
                 True,  # noqa: FBT003  a backlog is an alarm, not a reason to restart
                 unsent=snapshot.unsent,
                 oldest_unsent_age_seconds=round(snapshot.oldest_unsent_age_seconds, 3),
+                **({"breaker": self._breaker()} if self._breaker is not None else {}),
             )
         return found
 

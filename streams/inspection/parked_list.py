@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import case, func, select
 
 from streams.intake.parking import DEAD, RETRYING
-from streams.intake.record import Reason
 from streams.intake.tables import parked
 from streams.outbox.envelope import format_time
 from streams.outbox.headers import unpack
@@ -29,7 +28,7 @@ STATES = (RETRYING, BLOCKED, DEAD, RESOLVED, DISCARDED)
 
 _shown_state = case(
     (parked.c.resolved_at_ms.is_not(None), case((parked.c.state == DISCARDED, DISCARDED), else_=RESOLVED)),
-    ((parked.c.reason == Reason.BEHIND.value) & (parked.c.state == RETRYING), BLOCKED),
+    ((parked.c.state == RETRYING) & parked.c.next_attempt_at_ms.is_(None), BLOCKED),
     else_=parked.c.state,
 ).label("shown_state")
 

@@ -11,6 +11,7 @@ from streams.inspection.readings import Reading, all_topics, load_positions
 from streams.intake.tables import parked, progress
 from streams.outbox.envelope import format_time
 from streams.outbox.store import backlog
+from streams.outbox.summary import breaker_state
 from streams.storage.clock import database_time_ms
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ async def status(database: Database, broker: LogEndsSource, readings: Sequence[R
         "groups": groups,
         "unsent": outbox["unsent"],
         "oldest_unsent_age_seconds": outbox["oldest_age_seconds"],
-        "breaker": None,
+        "breaker": outbox["breaker"],
         "alarms": alarms,
     }
 
@@ -70,7 +71,7 @@ async def outbox_status(connection: AsyncConnection) -> dict[str, Any]:
     age = None
     if waiting.oldest_created_at_ms is not None:
         age = max(0, await database_time_ms(connection) - waiting.oldest_created_at_ms) / 1000
-    return {"unsent": waiting.unsent, "oldest_age_seconds": age, "breaker": None}
+    return {"unsent": waiting.unsent, "oldest_age_seconds": age, "breaker": await breaker_state(connection)}
 
 
 async def _alarms(connection: AsyncConnection) -> list[dict[str, str]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import structlog
 from confluent_kafka import KafkaException, TopicPartition
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Assignment", "KafkaConsumer"]
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 POSITIONS_TIMEOUT_SECONDS = 5.0
 COMMITTED_TIMEOUT_SECONDS = 5.0
@@ -52,18 +53,22 @@ class Assignment:
         load_positions: reads the group's progress for some partitions.
         on_change: called in the consumer's thread with the partitions that came or went, so that nothing remembered
             about them outlives a change of owner.
+        give_back: says in the database that partitions are left in good order.
     """
 
     def __init__(
         self,
         load_positions: Callable[[list[PartitionKey]], Awaitable[Mapping[PartitionKey, Position]]],
         on_change: Callable[[list[PartitionKey]], None],
+        give_back: Callable[[list[PartitionKey]], Awaitable[None]] | None = None,
     ) -> None:
+        self._give_back = give_back
         self._load_positions = load_positions
         self._on_change = on_change
         self._loop: asyncio.AbstractEventLoop | None = None
         self._consumer: KafkaConsumer | None = None
         self._unverified: set[PartitionKey] = set()
+        self._full: set[PartitionKey] = set()
         self._flag = threading.Lock()
         """The flag and librdkafka's own change together, also while the consumer's thread assigns partitions."""
         self.paused = False
@@ -80,6 +85,7 @@ class Assignment:
         self._consumer = consumer
         keys = [(partition.topic, partition.partition) for partition in partitions]
         self._on_change(keys)
+        self._full.difference_update(keys)
         self._unverified.update(keys)
         if partitions:
             for key, offset in self._earlier_starts(consumer, partitions).items():
@@ -90,13 +96,23 @@ class Assignment:
         self.joined = True
         log.info("partitions assigned", partitions=[f"{topic}[{partition}]" for topic, partition in keys])
 
-    def on_revoke(self, _consumer: KafkaConsumer, partitions: list[TopicPartition]) -> None:
-        """Forget partitions that another consumer takes over."""
+    def on_revoke(self, consumer: KafkaConsumer, partitions: list[TopicPartition]) -> None:
+        """Forget partitions that another consumer takes over, and say that they are left in good order."""
+        self.on_lost(consumer, partitions)
+        keys = [(partition.topic, partition.partition) for partition in partitions]
+        if self._give_back is None or self._loop is None or not keys or _is_running_here(self._loop):
+            return
+        giving = asyncio.run_coroutine_threadsafe(_gathered(self._give_back(keys)), self._loop)
+        try:
+            giving.result(POSITIONS_TIMEOUT_SECONDS)
+        except Exception as error:  # then the next owner is suspicious for nothing
+            log.warning("partitions could not be given back in good order", error=str(error))
+
+    def on_lost(self, _consumer: KafkaConsumer, partitions: list[TopicPartition]) -> None:
+        """Forget partitions that were taken away: somebody else may be handling them already."""
         keys = [(partition.topic, partition.partition) for partition in partitions]
         self._on_change(keys)
         self._unverified.difference_update(keys)
-
-    on_lost = on_revoke
 
     def _earlier_starts(self, consumer: KafkaConsumer, partitions: list[TopicPartition]) -> dict[PartitionKey, int]:
         """Where the database is behind Kafka's committed offset: it was restored to an earlier state.
@@ -178,8 +194,28 @@ class Assignment:
         """Fetch again."""
         with self._flag:
             if self._consumer is not None:
-                self._consumer.resume(self._consumer.assignment())
+                everything = self._consumer.assignment()
+                self._consumer.resume([one for one in everything if (one.topic, one.partition) not in self._full])
             self.paused = False
+
+    def pause_partition(self, key: PartitionKey) -> None:
+        """Stop fetching one partition; `resume` leaves it alone."""
+        with self._flag:
+            self._full.add(key)
+            if self._consumer is not None:
+                self._tolerant("pause", lambda one: self._set_paused([one], paused=True), TopicPartition(*key))
+
+    def resume_partition(self, key: PartitionKey) -> None:
+        """Fetch it again, unless everything is paused."""
+        with self._flag:
+            if key in self._full:
+                self._full.remove(key)
+                if not self.paused:
+                    self._tolerant("resume", lambda one: self._set_paused([one], paused=False), TopicPartition(*key))
+
+    def _set_paused(self, partitions: list[TopicPartition], *, paused: bool) -> None:
+        if self._consumer is not None:
+            (self._consumer.pause if paused else self._consumer.resume)(partitions)
 
     @staticmethod
     def _tolerant(what: str, action: Callable[[TopicPartition], Any], partition: TopicPartition) -> None:
@@ -190,8 +226,16 @@ class Assignment:
             log.info("partition is no longer assigned", action=what, partition=str(partition), error=str(error))
 
 
-async def _gathered(reading: Awaitable[Mapping[PartitionKey, Position]]) -> Mapping[PartitionKey, Position]:
-    return await reading
+async def _gathered(awaitable: Awaitable[T]) -> T:
+    return await awaitable
+
+
+def _is_running_here(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether this is the loop's own thread, which must not wait for itself."""
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
 
 
 def _behind(positions: Mapping[PartitionKey, Position], committed: list[TopicPartition]) -> dict[PartitionKey, int]:

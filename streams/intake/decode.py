@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pydantic_core import from_json
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from streams.intake.record import Record
     from streams.outbox.envelope import MessageCatalog
 
-__all__ = ["decode", "decode_all"]
+__all__ = ["decode", "decode_all", "read_attributes"]
 
 CARRIED_HEADERS = ("traceparent", "content-type")
 ATTRIBUTE_MAX_CHARACTERS = 255
@@ -79,6 +80,12 @@ def decode(record: Record, catalog: MessageCatalog, accepts: frozenset[str], top
         except Exception as error:  # whatever a decoder throws at strange bytes is the record's fault, not ours
             reason = Reason.INVALID if _is_json(record.value) else Reason.UNDECODABLE
             record.rejection = _rejection(reason, str(error), error)
+
+
+def read_attributes(record: Record) -> None:
+    """Fill in what stands in the headers, as far as it is text; of a record that nobody decodes."""
+    with suppress(UnicodeDecodeError):
+        _read_attributes(record)
 
 
 def _read_attributes(record: Record) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import case as sql_case
 from sqlalchemy import exists, func, or_, select, true
 
+from streams.intake.parked_row import ParkedRow
 from streams.intake.record import Reason
 from streams.intake.tables import parked
 from streams.outbox.headers import pack
@@ -31,10 +32,12 @@ __all__ = [
     "RETRYING",
     "HeldKeys",
     "already_parked",
+    "count_held",
     "load_held_keys",
     "park",
     "parked_counts",
     "parked_identity",
+    "store_size",
 ]
 
 RETRYING = "retrying"
@@ -103,6 +106,37 @@ async def load_held_keys(connection: AsyncConnection, group: str, records: Itera
         if held <= locked:
             return held
     raise DatabaseBusy("parked records of these keys are being released")
+
+
+async def count_held(connection: AsyncConnection, group: str, queues: HeldKeys) -> dict[tuple[str, bytes], int]:
+    """How many unresolved records each of these keys (topic, key) has."""
+    rows = await connection.execute(
+        select(parked.c.topic, parked.c.key, func.count())
+        .where(
+            parked.c.group_name == group,
+            parked.c.resolved_at_ms.is_(None),
+            parked.c.holds_key == true(),
+            among(connection, parked.c.key_hash, {ParkedRow.hash_of(key) for _, key in queues}),
+        )
+        .group_by(parked.c.topic, parked.c.key)
+    )
+    return {(topic, key): count for topic, key, count in rows}
+
+
+async def store_size(connection: AsyncConnection, group: str, topics: Sequence[str]) -> tuple[int, int]:
+    """How many records of a group are unresolved, and the bytes of their keys, values and headers."""
+    size = (
+        func.coalesce(func.length(parked.c.key), 0)
+        + func.coalesce(func.length(parked.c.value), 0)
+        + func.length(parked.c.headers)
+    )
+    row = await connection.execute(
+        select(func.count(), func.coalesce(func.sum(size), 0)).where(
+            parked.c.group_name == group, parked.c.topic.in_(topics), parked.c.resolved_at_ms.is_(None)
+        )
+    )
+    records, size_bytes = row.one()
+    return int(records), int(size_bytes)
 
 
 async def already_parked(connection: AsyncConnection, group: str, records: Iterable[Record]) -> set[ParkedIdentity]:

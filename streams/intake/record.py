@@ -12,7 +12,7 @@ from streams.intake.parked_row import ParkedRow
 if TYPE_CHECKING:
     from streams.outbox.headers import Headers
 
-__all__ = ["KafkaRecord", "Outcome", "PartitionKey", "Reason", "Record", "Rejection"]
+__all__ = ["KafkaRecord", "Outcome", "PartitionKey", "Reason", "Record", "Rejection", "hash_of"]
 
 PartitionKey = tuple[str, int]
 """Topic and partition."""
@@ -138,7 +138,7 @@ class Record:
         if isinstance(raw, ParkedRow):
             record.parked = raw
             # What an operator edited is still the message with the original's id: a repeat of that is a duplicate.
-            record._body_hash = _hash_of(raw.original_value)
+            record._body_hash = hash_of(raw.original_value)
         return record
 
     @property
@@ -150,7 +150,7 @@ class Record:
     def body_hash(self) -> bytes:
         """Tells one body from another. Asked for twice per record, worked out once."""
         if self._body_hash is None:
-            self._body_hash = _hash_of(self.value)
+            self._body_hash = hash_of(self.value)
         return self._body_hash
 
     @property
@@ -174,7 +174,8 @@ class Record:
         return f"{self.topic}[{self.partition}]@{self.offset}"
 
 
-def _hash_of(value: bytes | None) -> bytes:
+def hash_of(value: bytes | None) -> bytes:
+    """Tells one body from another."""
     return blake2b(value or b"", digest_size=16).digest()
 
 

@@ -32,6 +32,8 @@ POLL_SECONDS = 1.0
 LOCKED_WAIT_SECONDS, NOT_READY_WAIT_SECONDS = 0.02, 0.1
 FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 0.1, 5.0
 ADOPT_EVERY_SECONDS = 60.0
+STORE_LOOK_SECONDS = 5.0
+"""Between two looks at how much is parked: so much more may come in beyond the limit."""
 
 Deliver = "Callable[[Sequence[ParkedRow]], Awaitable[int]]"
 
@@ -57,6 +59,7 @@ class Releaser:
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._adopt_at = 0.0
+        self._store_at = 0.0
 
     @property
     def running(self) -> bool:
@@ -88,9 +91,8 @@ class Releaser:
         subscription = self._subscription
         async with subscription.database.read() as connection:
             now_ms = await database_time_ms(connection) if now_ms is None else now_ms
-            rows = await release_store.due(
-                connection, subscription.group, subscription.topics, now_ms, subscription.retries.chunk_records
-            )
+            at_most = 1 if subscription.kill_switch.tripped is not None else subscription.retries.chunk_records
+            rows = await release_store.due(connection, subscription.group, subscription.topics, now_ms, at_most)
         return await self._deliver(rows) if rows else 0
 
     async def adopt(self) -> None:
@@ -111,12 +113,12 @@ class Releaser:
                 wait_seconds = await self._step()
                 backoff.reset()
             except Outage as error:
-                subscription.pause(str(error))
+                subscription.pause(error)
                 wait_seconds = POLL_SECONDS
             except Exception as error:  # the worker outlives whatever it meets
                 wait_seconds = backoff.next_seconds()
                 if await classify(error, subscription.database) is Kind.OUTAGE:
-                    subscription.pause(str(error))
+                    subscription.pause(Outage(str(error)))
                 log.warning("parked records cannot be released", group=subscription.group, error=str(error))
             if wait_seconds:
                 with contextlib.suppress(TimeoutError):
@@ -125,14 +127,17 @@ class Releaser:
     async def _step(self) -> float:
         """Release once; how long to wait then."""
         subscription = self._subscription
-        if subscription.assignment.paused or not self._ready():
+        if subscription.pausing.stops_releasing or not self._ready():
             return NOT_READY_WAIT_SECONDS
+        now = asyncio.get_running_loop().time()
+        if now >= self._store_at:
+            await subscription.check_store()
+            self._store_at = now + STORE_LOOK_SECONDS
         if await self.release_due():
             return 0.0
         async with subscription.database.read() as connection:
             now_ms = await database_time_ms(connection)
             due_ms = await release_store.next_due_ms(connection, subscription.group, subscription.topics)
-        now = asyncio.get_running_loop().time()
         if now >= self._adopt_at:
             self._adopt_at = now + ADOPT_EVERY_SECONDS
             await self.adopt()

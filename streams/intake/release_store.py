@@ -1,7 +1,7 @@
 """Parked records on their way back: the statements.
 
-Invariant: of the unresolved rows that hold a key the oldest, its head, is `dead` or has a time for its next attempt; the
-others have none. What resolves a head promotes the next one in the same transaction.
+Invariant: of the unresolved rows that hold a key the oldest, its head, is `dead` or has a time for its next attempt.
+The others have none. What resolves a head promotes the next one in the same transaction.
 """
 
 from __future__ import annotations

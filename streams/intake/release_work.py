@@ -17,6 +17,7 @@ from streams.storage.clock import database_time_ms
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from streams.intake.kill_switch import Failure
     from streams.intake.parked_row import ParkedRow
     from streams.intake.record import PartitionKey, Record
 
@@ -41,6 +42,7 @@ class ReleaseWork(UnitOfWork):
         """Write everything down."""
         subscription, connection = self._subscription, self.connection
         handled = [record for record in self._live if id(record) not in self._parked_ids] + self._unneeded
+        await self._consult_kill_switch()
         await append(connection, self._outgoing, self.now_ms)
         await inbox.add_to_inbox(connection, subscription.group, handled, self.now_ms)
         await self._save_failures()
@@ -77,6 +79,10 @@ class ReleaseWork(UnitOfWork):
                 before = counts.get(record.partition_key, (0, 0, 0))
                 counts[record.partition_key] = (before[0] + one[0], before[1] + one[1], 0)
         await release_store.count(self.connection, self._subscription.group, counts)
+
+    def _outcomes_in_order(self) -> list[Failure | None]:
+        """What is parked has failed before: only a tripped switch asks for it, as a probe."""
+        return super()._outcomes_in_order() if self._subscription.kill_switch.tripped is not None else []
 
     def finish(self) -> None:
         """Mark the outcomes. Only after the commit."""

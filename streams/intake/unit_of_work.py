@@ -14,8 +14,10 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from streams.intake import inbox, parking
+from streams.intake.classify import KillSwitchTripped, Kind, classified_as
 from streams.intake.deciders import Identified
 from streams.intake.decode import clip
+from streams.intake.pauses import PauseCause, end_pause
 from streams.intake.position import Advance, save_advance
 from streams.intake.record import Outcome, Reason, Rejection
 from streams.outbox.envelope import Cause, originating, outgoing
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from streams.intake.kill_switch import Failure
     from streams.intake.position import Position
     from streams.intake.record import PartitionKey, Record
     from streams.intake.subscription import Subscription
@@ -64,6 +67,7 @@ class UnitOfWork:
         self._after_commit: list[Callable[[], None]] = []
         self._missing: dict[PartitionKey, tuple[int, int]] = {}
         self._moved: dict[PartitionKey, Position] = {}
+        self._judged: list[Failure | None] = []
 
     # --- for handlers -------------------------------------------------------------------------------------------
 
@@ -124,6 +128,9 @@ class UnitOfWork:
 
     def fail(self, record: Record, error: Exception) -> None:
         """Park a live record whose handler failed; the later records of its key wait behind it."""
+        if classified_as(error, self._subscription.classifiers) is Kind.POISON:
+            self._park(record, Rejection(Reason.INVALID, clip(str(error)) or "no text", type(error).__name__))
+            return
         stack = "".join(traceback.format_exception(error)).replace("\x00", "\\x00")[-STACK_MAX_CHARACTERS:]
         self._park(record, Rejection(Reason.FAILED, clip(str(error)) or "no text", type(error).__name__, stack))
 
@@ -137,10 +144,11 @@ class UnitOfWork:
         """Decide which of the records a handler should see."""
         subscription = self._subscription
         self.now_ms = await database_time_ms(self.connection)
-        positions = await subscription.positions_for(self.connection, self._records)
-        self._records, self._missing = await subscription.check_gaps(self._records, positions)
         self._held_before = await parking.load_held_keys(self.connection, subscription.group, self._records)
         self._held = dict.fromkeys(self._held_before, BEFORE_ALL)
+        await self._leave_full_keys()
+        positions = await subscription.positions_for(self.connection, self._records)
+        self._records, self._missing = await subscription.check_gaps(self._records, positions)
         self._number()
         message_ids = [identity[1] for record in self._records if (identity := record.identity) is not None]
         seen = await inbox.find_in_inbox(self.connection, subscription.group, message_ids)
@@ -150,6 +158,26 @@ class UnitOfWork:
                 self._duplicates.append(record)
             else:
                 self._admit(record, seen)
+
+    async def _leave_full_keys(self) -> None:
+        """Take nothing of a partition from the first record on whose key has as many parked ones as it may have."""
+        if not self._held_before:
+            return
+        subscription, most = self._subscription, self._subscription.retries.key_max_records
+        parked = await parking.count_held(self.connection, subscription.group, self._held_before)
+        stopped: set[PartitionKey] = set()
+        taken = []
+        for record in self._records:
+            if record.partition_key in stopped:
+                continue
+            if record.key is not None and (queue := (record.topic, record.key)) in parked:
+                if parked[queue] >= most:
+                    stopped.add(record.partition_key)
+                    subscription.pause_partition(record.partition_key, queue)
+                    continue
+                parked[queue] += 1
+            taken.append(record)
+        self._records = taken
 
     def _number(self) -> None:
         for position, record in enumerate(self._records):
@@ -198,6 +226,7 @@ class UnitOfWork:
         """
         subscription, connection = self._subscription, self.connection
         handled = [record for record in self._live if id(record) not in self._parked_ids] + self._unneeded
+        await self._consult_kill_switch()
         await append(connection, self._outgoing, self.now_ms)
         await inbox.add_to_inbox(connection, subscription.group, handled, self.now_ms)
         await self._save_parked()
@@ -205,8 +234,39 @@ class UnitOfWork:
         if self._outgoing:
             self._after_commit.append(subscription.wake_relay)
 
+    async def _consult_kill_switch(self) -> None:
+        """Nothing is saved where many different keys fail for one cause.
+
+        Raises:
+            KillSwitchTripped: they do.
+        """
+        switch = self._subscription.kill_switch
+        self._judged = self._outcomes_in_order()
+        if (why := switch.judge(self._judged)) is not None:
+            raise KillSwitchTripped(why)
+        if switch.tripped is not None and None in self._judged:
+            subscription = self._subscription
+            await end_pause(self.connection, subscription.group, PauseCause.KILL_SWITCH, subscription.holder)
+
+    def _outcomes_in_order(self) -> list[Failure | None]:
+        """What the kill switch looks at: successes of the handler, and failures that could have one cause."""
+        counted = {Reason.FAILED, Reason.UNKNOWN_TYPE}
+        failed = {id(record): rejection for record, rejection, _ in self._parked if rejection.reason in counted}
+        if not failed:
+            return [None] * (len(self._live) - len(self._parked_ids & {id(record) for record in self._live}))
+        live = {id(record) for record in self._live} - self._parked_ids
+        outcomes: list[Failure | None] = []
+        for record in self._records:
+            if id(record) in live:
+                outcomes.append(None)
+            elif (rejection := failed.get(id(record))) is not None:
+                key = (record.topic, record.key) if record.key is not None else (*record.partition_key, record.offset)
+                outcomes.append((rejection.error_type, key))
+        return outcomes
+
     def finish(self) -> None:
         """Mark the outcomes. Only after the commit."""
+        self._keep_judgement()
         parked_ids = {id(record) for record, _, _ in self._parked}
         duplicates = {id(record) for record in self._duplicates}
         for record in self._records:
@@ -221,6 +281,13 @@ class UnitOfWork:
             self._subscription.release_wanted.set()
         for callback in self._after_commit:
             callback()
+
+    def _keep_judgement(self) -> None:
+        switch = self._subscription.kill_switch
+        was_tripped = switch.tripped is not None
+        switch.keep(self._judged)
+        if was_tripped and switch.tripped is None:
+            self._subscription.pausing.kill_switch_closed()
 
     @property
     def moved(self) -> dict[PartitionKey, Position]:

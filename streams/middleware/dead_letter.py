@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from streams.intake.classify import BatchFailed, Outage
+from streams.intake.classify import BatchFailed, Kind, Outage, classified_as
 from streams.intake.decode import clip, decode_all
 from streams.intake.record import Reason, Rejection
 from streams.middleware.step import Step
@@ -15,6 +16,7 @@ from streams.middleware.step import Step
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from streams.intake.classify import Classifiers
     from streams.intake.record import Record
     from streams.intake.subscription import Subscription
     from streams.middleware.message import IntakeMessage
@@ -33,6 +35,7 @@ class DeadLetter(Step):
     """
 
     _group = ""
+    _classifiers: Classifiers = MappingProxyType({})
 
     async def step(self, call_next: Any, message: IntakeMessage, subscription: Subscription) -> Any:
         """Handle the delivery, within a time budget; what is not finished by then is read again.
@@ -42,6 +45,7 @@ class DeadLetter(Step):
         decode_all(message.records, subscription.catalog, subscription.accepts, subscription.topic_prefix)
         deadline = time.monotonic() + subscription.limits.redo_budget_seconds
         self._group = subscription.group
+        self._classifiers = subscription.classifiers
         await self._handle(call_next, message, message.records, deadline)
 
     async def _handle(self, call_next: Any, message: IntakeMessage, records: Sequence[Record], deadline: float) -> None:
@@ -72,7 +76,9 @@ class DeadLetter(Step):
     async def _set_aside(self, call_next: Any, message: IntakeMessage, record: Record, failure: BatchFailed) -> None:
         """Park one record in a transaction of its own, since its handler's was rolled back."""
         error = failure.__cause__ or failure
-        record.rejection = Rejection(Reason.FAILED, clip(str(error)) or "no text", type(error).__name__)
+        poison = classified_as(error, self._classifiers) is Kind.POISON
+        reason = Reason.INVALID if poison else Reason.FAILED
+        record.rejection = Rejection(reason, clip(str(error)) or "no text", type(error).__name__)
         try:
             await self.call_part(call_next, message.part([record]))
         except BatchFailed as again:

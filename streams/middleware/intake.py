@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from faststream import AckPolicy
 
@@ -15,6 +16,7 @@ from streams.middleware.message import decode_message, parse_message
 from streams.middleware.offsets import Offsets
 from streams.middleware.retry import Retry
 from streams.middleware.step import Subscriptions
+from streams.middleware.suspects import Suspects
 from streams.middleware.telemetry import Telemetry
 from streams.middleware.unit_of_work import UnitOfWorkStep
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from faststream.confluent import KafkaBroker
 
+    from streams.intake.classify import Classifiers
     from streams.intake.parked_row import ParkedRow
     from streams.intake.retries import Retries
     from streams.middleware.telemetry import IntakeObserver
@@ -59,6 +62,8 @@ class Intake:
         observer: told of every delivery.
         limits: see `Limits`.
         retries: how parked records are treated, see `Retries`.
+        classifiers: what the exceptions of handlers mean, see `streams.intake.classify`.
+        admit: asked before each delivery; raises `Outage` while none is to be taken, see `streams.intake.admission`.
     """
 
     def __init__(
@@ -72,11 +77,17 @@ class Intake:
         observer: IntakeObserver | None = None,
         limits: Limits | None = None,
         retries: Retries | None = None,
+        classifiers: Classifiers | None = None,
+        admit: Callable[[], None] | None = None,
     ) -> None:
         self.database = database
         self.subscriptions = Subscriptions()
         self.limits = limits or Limits()
         self.retries = retries
+        self.holder = str(uuid4())
+        self._classifiers = classifiers
+        self._one_at_a_time = asyncio.Lock()
+        self._admit = admit
         self._releasers: dict[Subscription, Releaser] = {}
         self._catalog = catalog
         self._wake_relay = wake_relay
@@ -91,6 +102,7 @@ class Intake:
         return (
             partial(Offsets, subscriptions=known),  # outermost: sees every delivery first and settles it last
             partial(Telemetry, subscriptions=known, observer=self._observer),  # measures all that follows
+            partial(Suspects, subscriptions=known, one_at_a_time=self._one_at_a_time),  # before anything can kill
             partial(DeadLetter, subscriptions=known),  # decodes, and isolates what makes a transaction fail
             partial(Retry, subscriptions=known),  # judges exceptions; redoes one transaction
             partial(UnitOfWorkStep, subscriptions=known),  # innermost: the transaction around the handler
@@ -124,7 +136,11 @@ class Intake:
             topic_prefix=self._topic_prefix,
             limits=self.limits,
             retries=retries or self.retries,
+            classifiers=self._classifiers,
+            holder=self.holder,
         )
+        if self._admit is not None:
+            subscription.admit = self._admit
         self.subscriptions.add(subscription)
         return subscription
 

@@ -51,10 +51,15 @@ class Offsets(Step):
         if subscription.assignment.paused:  # polled before the pause took effect
             subscription.assignment.pause()
             return None
+        switch = subscription.kill_switch
         try:
+            subscription.admit()
+            if switch.tripped is not None:
+                part = message.part(message.records[: switch.probe_records(len(message.records))])
+                return await self.call_part(call_next, part)
             return await call_next(message)
         except Outage as error:
-            subscription.pause(str(error))
+            subscription.pause(error)
         except Fenced as error:
             log.warning("fenced", group=subscription.group, detail=str(error))
             subscription.forget_all()

@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from streams.intake.classify import BatchFailed, Fenced, Kind, Outage, classify
+from streams.intake.classify import BatchFailed, Fenced, Kind, Outage, judge
 from streams.middleware.step import Step
 from streams.resilience.backoff import Backoff
 
@@ -37,10 +37,11 @@ class Retry(Step):
             except (Outage, Fenced):
                 raise
             except Exception as error:  # the one place where an exception is judged
-                match await classify(error, subscription.database):
+                verdict = await judge(error, subscription.database, subscription.classifiers)
+                match verdict.kind:
                     case Kind.OUTAGE:
-                        raise Outage(str(error)) from error
-                    case Kind.FAILURE:
+                        raise Outage(str(error), verdict.dependency) from error
+                    case Kind.FAILURE | Kind.POISON:
                         raise BatchFailed(str(error)) from error
                     case Kind.CONTENTION:
                         if redone and time.monotonic() >= deadline:

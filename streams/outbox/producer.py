@@ -184,7 +184,7 @@ class KeyedPublisher:
                 self._waiting[row.topic, row.key] = deque()
 
     def purge(self) -> Step:
-        """Give everything back, also what librdkafka has, which may arrive all the same. The publisher is of no more use.
+        """Give everything back, also what librdkafka has, which may arrive all the same; the publisher's end.
 
         Returns:
             What had been answered before.

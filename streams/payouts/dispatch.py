@@ -16,6 +16,7 @@ import structlog
 
 from streams.intake.classify import Kind, classify
 from streams.payouts.attempt import Confirmed, Failed, NotCalled, Review, Unanswered, attempt
+from streams.payouts.checkpoints import Checkpoint, go_on
 from streams.payouts.domain import PayoutState
 from streams.payouts.outcomes import Later, Reversal, claim_due, put_off, put_under_review
 from streams.payouts.store import lock_payouts
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from streams.payouts.attempt import KeyLife, Verdict
     from streams.payouts.bank import Bank
+    from streams.payouts.checkpoints import Hook
     from streams.payouts.domain import Payout
     from streams.payouts.outcomes import Outcomes
     from streams.storage.database import Database
@@ -67,6 +69,7 @@ class Dispatcher:
         wake_relay: called when something was written down.
         wake_runs: likewise: a run may be completed.
         calls_at_once: to the bank.
+        passed: called at each checkpoint.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class Dispatcher:
         wake_relay: Callable[[], None] = lambda: None,
         wake_runs: Callable[[], None] = lambda: None,
         calls_at_once: int = CALLS_AT_ONCE,
+        passed: Hook = go_on,
     ) -> None:
         self._database = database
         self._bank = bank
@@ -89,6 +93,7 @@ class Dispatcher:
         self._wake_relay = wake_relay
         self._wake_runs = wake_runs
         self._calls_at_once = calls_at_once
+        self._passed = passed
         self._random = random.Random()  # noqa: S311  spreads retries
         self._calls: dict[asyncio.Task[Verdict], Payout] = {}
         self._reached = True
@@ -159,6 +164,8 @@ class Dispatcher:
         async with self._database.write() as connection:
             now_ms = await database_time_ms(connection)
             claimed = await claim_due(connection, self._holder, at_most, now_ms, round(LEASE_SECONDS * 1000))
+        if claimed:
+            self._passed(Checkpoint.SENDING_COMMITTED)
 
         def is_current() -> bool:
             return time.monotonic() - claimed_at < CALL_WITHIN_SECONDS
@@ -171,6 +178,7 @@ class Dispatcher:
         found = [(self._calls.pop(call), _verdict_of(call)) for call in done]
         if not found:
             return
+        self._passed(Checkpoint.BANK_ANSWERED)
         self._heed(found)
         try:
             await self._record(found)
@@ -198,6 +206,8 @@ class Dispatcher:
             if len(current) < len(found):
                 log.warning("answers came after their claims had run out", count=len(found) - len(current))
             await self._write(connection, current, now_ms)
+            self._passed(Checkpoint.OUTCOMES_WRITTEN)
+        self._passed(Checkpoint.OUTCOMES_COMMITTED)
 
     async def _record_alone(self, one: Found) -> None:
         try:

@@ -18,6 +18,7 @@ from streams.ledger.domain import Posting, book_posting
 from streams.ledger.store import insert_transfers, share_book
 from streams.outbox.store import append
 from streams.payouts import shards
+from streams.payouts.checkpoints import Checkpoint, go_on
 from streams.payouts.domain import Payout, PayoutCause, PayoutState, event_of, payout_id_of, reserve_ref
 from streams.payouts.shards import ShardLost
 from streams.payouts.store import insert_payouts, load_run
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from streams.ledger.domain import Book, BusinessCalendar, Transfer
     from streams.outbox.envelope import OutgoingMessage
     from streams.payouts.announcer import Announcer
+    from streams.payouts.checkpoints import Hook
     from streams.payouts.domain import Run
     from streams.payouts.runs import Runs
     from streams.payouts.shards import Owed, Shard
@@ -77,6 +79,7 @@ class Reserver:
         wake_relay: called after each chunk.
         wake_dispatcher: likewise.
         chunk_accounts: accounts per transaction; by default what suits the database.
+        passed: called at each checkpoint.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class Reserver:
         wake_relay: Callable[[], None] = lambda: None,
         wake_dispatcher: Callable[[], None] = lambda: None,
         chunk_accounts: int | None = None,
+        passed: Hook = go_on,
     ) -> None:
         self._database = database
         self._runs = runs
@@ -98,6 +102,7 @@ class Reserver:
         self._holder = holder
         self._wake_relay = wake_relay
         self._wake_dispatcher = wake_dispatcher
+        self._passed = passed
         default = CHUNK_ACCOUNTS_SQLITE if database.is_sqlite else CHUNK_ACCOUNTS_POSTGRESQL
         self._chunk_accounts = chunk_accounts or default
         self._pause_seconds = PAUSE_SECONDS_SQLITE if database.is_sqlite else 0.0
@@ -140,6 +145,7 @@ class Reserver:
         shard = await self.claim()
         if shard is None:
             return moved
+        self._passed(Checkpoint.SHARD_CLAIMED)
         log.debug("reserving", period=str(shard.period), shard=shard.shard, fence=shard.fence)
         try:
             while await self.work_on(shard):  # noqa: ASYNC110  not waiting for anything: making room for other writers
@@ -188,6 +194,7 @@ class Reserver:
             cursor = await shards.check_fence(connection, shard)
             book = await share_book(connection)
             accounts = await shards.lock_accounts(connection, shard, cursor, at_most)
+            self._passed(Checkpoint.ACCOUNTS_LOCKED)
             now_ms = await database_time_ms(connection)
             if accounts:
                 run = await load_run(connection, shard.period)
@@ -204,6 +211,8 @@ class Reserver:
                 now_ms=now_ms,
                 lease_ms=round(LEASE_SECONDS * 1000),
             )
+            self._passed(Checkpoint.CHUNK_WRITTEN)
+        self._passed(Checkpoint.CHUNK_COMMITTED)
         if accounts:
             self._wake_relay()
             self._wake_dispatcher()
@@ -236,6 +245,7 @@ class Reserver:
             messages.append(self._announce(booked.event, run.origin, applied))
         await insert_payouts(connection, payouts, now_ms)
         await shards.take_from_accounts(connection, [(one.worker_id, one.amount_minor) for one in payouts])
+        self._passed(Checkpoint.CHUNK_HALF_WRITTEN)
         await insert_transfers(connection, transfers, now_ms)
         await append(connection, messages, now_ms)
         return len(payouts)

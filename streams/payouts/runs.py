@@ -164,6 +164,8 @@ class Runs:
         for run in ready:
             async with self._database.write() as connection:
                 await self._move(connection, run, bounds)
+        if ready:
+            self._wake()
         return bool(ready)
 
     async def _is_done(self, connection: AsyncConnection, run: Run, unfinished: list[Run]) -> bool:

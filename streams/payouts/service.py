@@ -11,6 +11,7 @@ import structlog
 
 from streams.payouts.announcer import Announcer
 from streams.payouts.attempt import KeyLife
+from streams.payouts.checkpoints import go_on
 from streams.payouts.dispatch import Dispatcher
 from streams.payouts.outcomes import Outcomes
 from streams.payouts.reserve import Reserver
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from streams.ledger.domain import BusinessCalendar
     from streams.outbox.envelope import MessageCatalog
     from streams.payouts.bank import Bank
+    from streams.payouts.checkpoints import Hook
     from streams.storage.database import Database
 
 __all__ = ["Payouts"]
@@ -46,6 +48,8 @@ class Payouts:
         bank: the provider; None: payouts are reserved and wait for an instance that has one.
         key_life_seconds: for how long the bank recognises an idempotency key.
         schedule: a cron expression; None: nothing is started by itself.
+        chunk_accounts: accounts that are reserved in one transaction; by default what suits the database.
+        passed: called at each checkpoint, for tests.
     """
 
     def __init__(
@@ -60,6 +64,8 @@ class Payouts:
         bank: Bank | None = None,
         key_life_seconds: float = 86_400.0,
         schedule: str | None = None,
+        chunk_accounts: int | None = None,
+        passed: Hook = go_on,
     ) -> None:
         holder = f"{socket.gethostname()[:100]}/{os.getpid()}/{uuid4().hex[:8]}"
         announce = Announcer(catalog, topic_prefix)
@@ -73,6 +79,8 @@ class Payouts:
             holder=holder,
             wake_relay=wake_relay,
             wake_dispatcher=self._wake_dispatcher,
+            chunk_accounts=chunk_accounts,
+            passed=passed,
         )
         self._dispatcher = (
             None
@@ -85,6 +93,7 @@ class Payouts:
                 holder=holder,
                 wake_relay=wake_relay,
                 wake_runs=self._reserver.wake,
+                passed=passed,
             )
         )
         self._schedule = None if schedule is None else Schedule(self.runs, schedule, calendar.zone)

@@ -9,6 +9,7 @@ from streams.middleware.dead_letter import DeadLetter
 from streams.middleware.intake import Intake, consumer_config
 from streams.middleware.offsets import Offsets
 from streams.middleware.retry import Retry
+from streams.middleware.suspects import Suspects
 from streams.middleware.telemetry import Telemetry
 from streams.middleware.unit_of_work import UnitOfWorkStep
 from streams.storage.database import Database
@@ -19,7 +20,7 @@ def test_the_steps_stand_in_their_order(database: Database) -> None:
     """Offsets settle everything last, and nothing stands between the retry and the transaction it redoes."""
     intake = Intake(database, NoteCatalog(), wake_relay=lambda: None)
     steps = [cast("partial[object]", step).func for step in intake.middlewares]
-    assert steps == [Offsets, Telemetry, DeadLetter, Retry, UnitOfWorkStep]
+    assert steps == [Offsets, Telemetry, Suspects, DeadLetter, Retry, UnitOfWorkStep]
 
 
 def test_offsets_are_only_ever_stored_by_hand(database: Database) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from pathlib import Path
 
+    from streams.intake.classify import Classifiers
     from streams.intake.retries import Retries
     from streams.intake.unit_of_work import UnitOfWork
     from streams.outbox.envelope import MessageCatalog
@@ -186,6 +187,7 @@ async def notes_app(
     limits: Limits = LIMITS,
     catalog: MessageCatalog | None = None,
     retries: Retries | None = None,
+    classifiers: Classifiers | None = None,
     **options: Any,
 ) -> AsyncIterator[NotesApp]:
     """Run the app until the block ends.
@@ -198,6 +200,7 @@ async def notes_app(
         limits: of the intake.
         catalog: where it is to be another than the notes' own.
         retries: of the intake; None: what is parked stays so.
+        classifiers: of the handler's errors.
         options: of the subscriber, where they are to be others than the kit's.
     """
     url = database_url if isinstance(database_url, str) else f"sqlite+aiosqlite:///{database_url}"
@@ -210,6 +213,7 @@ async def notes_app(
         group_prefix=broker.prefix,
         limits=limits,
         retries=retries,
+        classifiers=classifiers,
     )
     stream = KafkaBroker(
         broker.address,

@@ -22,6 +22,10 @@ KEYS = {
     "published",
     "outbox_unsent",
     "transactions",
+    "payouts_confirmed",
+    "payouts_failed",
+    "payout_total_minor",
+    "bank_total_minor",
     "audit_ok",
 }
 
@@ -30,6 +34,7 @@ def check(summary: dict[str, Any]) -> None:
     assert set(summary) == KEYS
     assert summary["audit_ok"] is True
     assert summary["outbox_unsent"] == 0
+    assert summary["payout_total_minor"] == summary["bank_total_minor"]
     assert summary["consumed"] == summary["handled"] + summary["duplicate"] + summary["parked"]
 
 
@@ -44,6 +49,9 @@ def test_a_day_is_played_drained_and_audited(tmp_path: Path) -> None:
     assert summary["parked"] == summary["dead"] > 0
     assert summary["duplicate"] > 0
     assert summary["transactions"] > 500
+    assert summary["payouts_confirmed"] > 0
+    assert summary["payouts_failed"] > 0, "the bank refuses some accounts"
+    assert summary["bank_total_minor"] > 0
 
 
 def test_ctrl_c_ends_the_day_by_draining(tmp_path: Path) -> None:

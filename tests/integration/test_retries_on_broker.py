@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from streams.alarms.conditions import open_conditions
+from streams.alarms.evaluator import Evaluator
+from streams.alarms.kinds import KEY_FULL, KILL_SWITCH, OUTAGE, STORE_FULL
+from streams.intake import release
+from streams.intake.alarm_checks import CHECKS
+from streams.intake.classify import Dependency
+from streams.intake.kill_switch import KillSwitchLimits
 from streams.intake.retries import Retries
-from tests.integration.notes_app import echo, notes_app
+from tests.integration.notes_app import LIMITS, echo, notes_app
 from tests.kit import rows
 
 if TYPE_CHECKING:
+    from streams.alarms.kinds import AlarmKind
     from streams.intake.batch import Batch
     from streams.intake.unit_of_work import UnitOfWork
     from tests.integration.conftest import Ground
@@ -120,3 +131,127 @@ async def test_an_outage_spends_no_attempt_of_what_is_parked(ground: Ground) -> 
             await app.until_paused()
         await until_nothing_is_parked(app)
         assert await rows(app.database, "SELECT attempts FROM parked") == [(4,)]
+
+
+class Broken:
+    """Fails for every record of some texts until it is mended."""
+
+    def __init__(self, *, raises: bool = False, only: int = 1) -> None:
+        self.broken = True
+        self.raises = raises
+        self.only = only
+
+    async def __call__(self, batch: Batch[Any], work: UnitOfWork) -> None:
+        for record in list(batch):
+            if self.broken and int(record.message.text) % self.only == 0:
+                if self.raises:
+                    raise KeyError("a wiring error")
+                work.fail(record, KeyError("a wiring error"))
+                batch.remove(record)
+        await echo(batch, work)
+
+
+QUICK = replace(LIMITS, kill_switch=KillSwitchLimits(first_wait_seconds=0.05, longest_wait_seconds=0.1))
+
+
+@pytest.mark.parametrize("raises", [False, True])
+async def test_a_wiring_error_stops_the_group_and_spends_nothing(ground: Ground, raises: bool) -> None:
+    """Many keys fail for one cause: the group waits with an alarm, and goes on by itself once it is mended.
+
+    A handler that raises is isolated record by record, so that those before the twentieth are parked by then.
+    """
+    handle = Broken(raises=raises)
+    async with notes_app(ground.broker, ground.database_url, handle, limits=QUICK, retries=RETRIES) as app:
+        for number in range(60):
+            app.send(str(number), key=str(number).encode())
+        await app.until(lambda: alarmed(app, KILL_SWITCH))
+        assert await rows(app.database, "SELECT count(*) FROM parked WHERE state = 'dead'") == [(0,)]
+        assert (await app.counts())["parked"] <= (19 if raises else 0)
+        handle.broken = False
+        await until_nothing_is_parked(app)
+        assert not await alarmed(app, KILL_SWITCH)
+        assert (await app.counts())["handled"] == 60
+
+
+async def test_a_tenth_of_failing_records_does_not_stop_the_group(ground: Ground) -> None:
+    """They are set aside, each for itself."""
+    async with notes_app(ground.broker, ground.database_url, Broken(only=10), limits=QUICK) as app:
+        for number in range(300):
+            app.send(str(number), key=str(number).encode())
+        await app.until_taken()
+        counts = await app.counts()
+        assert (counts["handled"], counts["parked"]) == (270, 30)
+        assert not await alarmed(app, KILL_SWITCH)
+
+
+async def test_an_outage_of_what_a_handler_needs_spends_nothing(ground: Ground) -> None:
+    """Confirmed by its probe it is waited for, with an alarm; nothing is parked."""
+    away: list[bool] = [True]
+
+    async def probe() -> None:
+        if away:
+            raise ConnectionError("no rates")
+
+    async def handle(batch: Batch[Any], work: UnitOfWork) -> None:
+        if away:
+            raise LookupError("no rates")
+        await echo(batch, work)
+
+    classifiers = {LookupError: Dependency("rates", probe)}
+    async with notes_app(ground.broker, ground.database_url, handle, classifiers=classifiers) as app:
+        app.send("a", "b")
+        await app.until(lambda: alarmed(app, OUTAGE))
+        assert await rows(app.database, "SELECT count(*) FROM parked") == [(0,)]
+        away.clear()
+        await app.until_taken()
+        assert not await alarmed(app, OUTAGE)
+        assert (await app.counts())["handled"] == 2
+
+
+async def test_a_key_with_too_many_parked_records_stops_its_partition_alone(ground: Ground) -> None:
+    """Other partitions go on; it resumes by itself once the key has room."""
+    handle = Unreliable({"a0": 1})
+    retries = Retries(first_delay_seconds=3600.0, longest_delay_seconds=3600.0, key_max_records=5)
+    async with notes_app(ground.broker, ground.database_url, handle, retries=retries) as app:
+        app.send("a0", key=b"a")
+        await app.until_taken()
+        app.send(*(f"a{number}" for number in range(1, 30)), key=b"a")
+        await app.until(lambda: alarmed(app, KEY_FULL))
+        for number in range(20):
+            app.send("other", key=str(number).encode())
+
+        async def others() -> bool:
+            return (await app.counts())["handled"] > 0
+
+        await app.until(others)
+        assert (await app.counts())["parked"] == 5
+        async with app.database.write() as connection:
+            await connection.exec_driver_sql("UPDATE parked SET next_attempt_at_ms = 1 WHERE reason = 'failed'")
+        await until_nothing_is_parked(app)
+        assert await of_key(app, "a") == [f"a{number}" for number in range(30)]
+        assert not await alarmed(app, KEY_FULL)
+
+
+async def test_a_full_store_stops_the_group_until_there_is_room(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Retries go on meanwhile: they are what makes room."""
+    monkeypatch.setattr(release, "STORE_LOOK_SECONDS", 0.05)
+    retries = Retries(first_delay_seconds=3600.0, longest_delay_seconds=3600.0, store_max_records=3)
+    handle = Unreliable({"a": 1, "b": 1, "c": 1})
+    async with notes_app(ground.broker, ground.database_url, handle, retries=retries) as app:
+        for text in "abc":
+            app.send(text, key=text.encode())
+        await app.until(lambda: alarmed(app, STORE_FULL))
+        app.send("d", key=b"d")
+        async with app.database.write() as connection:
+            await connection.exec_driver_sql("UPDATE parked SET next_attempt_at_ms = 1")
+        await until_nothing_is_parked(app)
+        assert not await alarmed(app, STORE_FULL)
+
+
+async def alarmed(app: NotesApp, kind: AlarmKind) -> bool:
+    """Whether an evaluation finds this alarm now."""
+    await Evaluator(app.database, CHECKS).evaluate()
+    async with app.database.read() as connection:
+        return bool(await open_conditions(connection, kind.name))

@@ -18,9 +18,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.mutants.faults import FAULTS, Fault
+from tests.mutants.faults import FAULTS as KIT_FAULTS
+from tests.mutants.faults import Fault
+from tests.mutants.payout_faults import PAYOUT_FAULTS
 
 ROOT = Path(__file__).resolve().parents[2]
+FAULTS = (*KIT_FAULTS, *PAYOUT_FAULTS)
 COPIED = ("contracts", "streams", "tests", "examples", "pyproject.toml")
 TIMEOUT_SECONDS = 300
 

@@ -81,11 +81,8 @@ def test_topics_on_three_brokers_survive_the_loss_of_one(kafka_cluster: LocalKaf
         assert danger in app.errors
 
         kafka_cluster.kill(2)
-        worker = (
-            '{"worker_id": "ada00000-0000-4000-8000-000000000001", "name": "A", "email": "a@b.c", "role": "worker"}'
-        )
-        home.run("send", "workers.worker-registered.v1", "--data", worker)
-        home.run("send", "tasks.create-task.v1", "--data", '{"task_id": "%s", "title": "t"}' % TASK)
+        home.run("send", "workers.worker-registered.v1", "--data", WORKER)
+        home.run("send", "tasks.create-task.v1", "--data", TASK)
         home.run("wait", "--settled")
         assert home.query("SELECT count(*) FROM ledger_transfer") == [(1,)]
         assert app.stop() == 0, app.said

@@ -84,7 +84,7 @@ async def test_a_statement_lists_an_account_in_order(books: Database, database: 
 
 async def test_parked_records_are_filtered(books: Database, database: Database) -> None:
     """Unresolved ones unless asked otherwise; `blocked` is a retrying record behind another."""
-    await park(books, 8, reason="failed", state="retrying", key=b"other")
+    await park(books, 8, reason="failed", state="retrying", key=b"other", next_attempt_at_ms=9)
     await park(books, 9, reason="behind", state="retrying", key=b"other")
     await park(books, 10, reason="failed", state="dead", key=b"\xff", resolved_at_ms=5)
 

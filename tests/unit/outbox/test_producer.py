@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from confluent_kafka import KafkaError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,6 +30,12 @@ class FakeProducer:
         self.pending.append((int(options["value"]), (topic, options["key"]), options["on_delivery"]))
         keys = [key for _, key, _ in self.pending if key[1] is not None]
         self.most_per_key = max([self.most_per_key, *(keys.count(key) for key in keys)])
+
+    def purge(self, in_queue: bool = True, in_flight: bool = True, blocking: bool = True) -> None:
+        """librdkafka's answer comes with the next poll."""
+        purged, self.pending = self.pending, []
+        for _number, _key, on_delivery in purged:
+            on_delivery(KafkaError(KafkaError._PURGE_INFLIGHT), None)
 
     def poll(self, timeout: float) -> int:
         if self.silent:

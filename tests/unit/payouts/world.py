@@ -67,13 +67,14 @@ class World:
     async def open_accounts(self, count: int, amount_minor: int = 1000, day: date = P1) -> None:
         """Workers 0 to count - 1 have earned something, as one transaction would have written it."""
         accounts, transfers = [], []
+        book = await self._book()
         for number in range(count):
             booked = book_posting(
                 Account(worker(number)),
                 Posting(worker(number), "adjustment", amount_minor, f"adjustment:opening-{number}"),
                 _cause(f"opening-{number}", day),
                 CALENDAR,
-                await self._book(),
+                book,
             )
             accounts.append(booked.account)
             transfers.append(booked.transfer)
