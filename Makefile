@@ -6,6 +6,7 @@ TEST_ARGS ?=
 TEST_WORKERS ?= 3 # tests wait more than they compute: three of them share two cores
 BENCH_ARGS ?=
 MUTANTS_ARGS ?=
+CHAOS_ARGS ?=
 
 BIN := .venv/bin
 TYPED := $(wildcard contracts streams otel tests benchmarks examples)
@@ -42,8 +43,8 @@ bench: env ## run the benchmarks (BENCH_ARGS)
 mutants: env ## break the code on purpose and see the tests go red (MUTANTS_ARGS)
 	@$(BIN)/python -m tests.mutants.run $(MUTANTS_ARGS)
 
-chaos: env ## run the tests that kill, freeze and disconnect (TEST_ARGS)
-	@$(BIN)/pytest tests/chaos $(TEST_ARGS)
+chaos: env ## kill and freeze payout workers, then compare every book (CHAOS_ARGS="--kills 200 --accounts 20000 --seed 5")
+	@$(BIN)/python -m tests.chaos.payouts_campaign $(CHAOS_ARGS)
 
 format: env ## format and mend what can be mended by itself
 	@$(BIN)/ruff check --quiet --fix-only .

@@ -39,6 +39,7 @@ from streams.http.server import HttpServer
 from streams.intake import alarm_checks as intake_alarm_checks
 from streams.intake import tables as intake_tables
 from streams.intake.admission import while_outbox_has_room
+from streams.intake.retention import Pruner
 from streams.intake.subscription import Limits
 from streams.ledger import tables as ledger_tables
 from streams.ledger.domain import BusinessCalendar
@@ -128,6 +129,7 @@ class Payday:
     health: Health
     http: HttpServer | None
     alarms: AlarmService
+    pruner: Pruner
 
 
 class _Servers:
@@ -215,6 +217,7 @@ def compose(
     sampler = Sampler(database, partial(_probe_broker, settings), intake.subscriptions)
     metrics.watch(sampler.snapshot)
     alarms = _alarms(settings, database, capacity)
+    pruner = Pruner(database, settings.retention_days)
     health = _health(parts, sampler, intake, relay, reassigner, payouts, alarms)
     http = None
     if settings.http_port is not None:
@@ -237,6 +240,7 @@ def compose(
         health,
         http,
         alarms,
+        pruner,
     )
     _add_life_cycle(payday, parts, settings.drain_seconds)
     return payday
@@ -288,6 +292,7 @@ def _add_life_cycle(payday: Payday, parts: frozenset[str], drain_seconds: float)
 
     async def start_workers() -> None:
         payday.alarms.start()
+        payday.pruner.start()
         if "relay" in parts:
             payday.relay.start()
             listener.start()
@@ -305,6 +310,7 @@ def _add_life_cycle(payday: Payday, parts: frozenset[str], drain_seconds: float)
         await payday.intake.stop()
         await listener.stop()
         await payday.relay.stop(drain_seconds)
+        await payday.pruner.stop()
         await payday.alarms.stop()
         await payday.sampler.stop()
         await payday.capacity.stop()

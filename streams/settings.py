@@ -68,6 +68,8 @@ class Settings(BaseSettings):
     """A message may be dated this far ahead of this machine's clock."""
     max_records: Annotated[int, Field(ge=1, le=10_000)] = 500
     """Records in one batch, and so in one transaction."""
+    retention_days: Annotated[float, Field(ge=1, le=36_500)] = 30.0
+    """How long handled messages are known and sent events are kept; longer than the topics keep their records."""
     drain_seconds: Annotated[float, Field(ge=0, le=15)] = 10.0
     """How long a stop waits for the outbox to be published."""
     relay_lease_seconds: Annotated[float, Field(ge=2, le=300)] = 10.0

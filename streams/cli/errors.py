@@ -23,6 +23,7 @@ KNOWN = {
     "streams.inspection.log_ends.BrokerUnreachable": FAILED,
     "streams.inspection.topics.TopicsNotMade": FAILED,
     "streams.inspection.readings.UnknownGroup": WRONG_USE,
+    "streams.intake.operate.NotAllowed": WRONG_USE,
     "streams.http.server.PortInUse": FAILED,
     "streams.inspection.settled.NotSettled": FAILED,
     "streams.embedded.pacing.ReadersStalled": FAILED,

@@ -46,8 +46,8 @@ def send(
     skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Leave bad lines out, send the rest.")] = False,
     timeout: Annotated[float, typer.Option(min=0, help="Seconds that a wait line may take.")] = 60.0,
     deliver_within: Annotated[
-        float, typer.Option(min=0.1, help="Seconds until an acknowledgement must be there.")
-    ] = 30.0,
+        float, typer.Option(min=0.1, help="Seconds until an acknowledgement must be there; what has none is stored.")
+    ] = 10.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print {sent, stored, skipped, ids}.")] = False,
 ) -> None:
     r"""Send one message, or a file of them with one JSON object a line.
@@ -59,6 +59,9 @@ def send(
     makes it go on only when everything before has had its effects.
 
     Everything is checked against the contracts first: one bad line, and nothing of the file is sent (exit code 2).
+
+    What Kafka does not acknowledge is stored in the app's database, if there is one, and goes out from there, in order,
+    when the app runs and Kafka is back: that is "stored", and no error.
 
     Example: payday send accounting.close-period.v1 --data '{"period": "2026-11-22"}'
     """
@@ -82,7 +85,8 @@ def send(
         print_json(result)
     else:
         left_out = f", {result['skipped']} bad lines left out" if result["skipped"] else ""
-        typer.echo(f"sent {result['sent']}{left_out}")
+        stored = f", stored {result['stored']}" if result["stored"] else ""
+        typer.echo(f"sent {result['sent']}{stored}{left_out}")
 
 
 class _Sender:
@@ -102,23 +106,32 @@ class _Sender:
         """Send them all; what `--json` prints.
 
         Raises:
-            Failed: not everything was acknowledged.
+            Failed: something was neither acknowledged nor stored.
             NotSettled: a wait line took too long.
         """
+        from streams.app import outbox_limits
         from streams.cli.delivery import Delivery
         from streams.cli.pace import pace_of
         from streams.embedded.pacing import STALL_SECONDS
+        from streams.outbox.capacity import Capacity
 
         async with AsyncExitStack() as stack:
             broker = await stack.enter_async_context(open_broker(self._settings))
             late = partial(self._late_database, stack)
             pace = pace_of(self._settings, broker, late, stall_seconds=STALL_SECONDS)
+            database = await late()
             delivery = Delivery(
-                broker.bootstrap_servers, self._settings.topic_prefix, pace, self._deliver_within_seconds
+                broker.bootstrap_servers,
+                self._settings.topic_prefix,
+                pace,
+                self._deliver_within_seconds,
+                database,
+                Capacity(database, outbox_limits(self._settings)) if database is not None else None,
             )
+            stack.push_async_callback(delivery.close)
             with work_in_progress("sending", total) as show:
-                await self._send_all(delivery, lines(), lambda: show(delivery.acknowledged, total))
-        return {"sent": delivery.acknowledged, "stored": 0, "skipped": 0, "ids": self._ids}
+                await self._send_all(delivery, lines(), lambda: show(delivery.acknowledged + delivery.stored, total))
+        return {"sent": delivery.acknowledged, "stored": delivery.stored, "skipped": 0, "ids": self._ids}
 
     async def _send_all(self, delivery: Delivery, lines: Iterable[Line], show: Callable[[], None]) -> None:
         from streams.cli.sending import Sendable, WaitForSettled
@@ -135,11 +148,8 @@ class _Sender:
                 chunk = []
                 show()
             if isinstance(line, WaitForSettled):
-                await delivery.finish()
-                show()
                 await wait_until_settled(self._settings, self._wait_seconds, quiet=True)
         await delivery.send(chunk)
-        await delivery.finish()
         show()
 
     async def _late_database(self, stack: AsyncExitStack) -> Database | None:

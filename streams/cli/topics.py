@@ -11,7 +11,9 @@ from streams.cli.opening import run_job
 from streams.cli.output import print_json, print_table, say
 
 if TYPE_CHECKING:
-    from streams.inspection.topics import TopicAdmin, TopicPlan
+    from collections.abc import Mapping
+
+    from streams.inspection.topics import TopicAdmin, TopicPlan, TopicState
     from streams.settings import Settings
 
 __all__ = ["app", "check_topics"]
@@ -141,8 +143,24 @@ async def check_topics(settings: Settings) -> None:
             "make them with `payday topics create`"
         )
     problems, _ = findings(cluster.topics, _plan(4, None, None, 7.0))
-    for problem in problems:
+    for problem in (*problems, *_forgotten_too_soon(cluster.topics, settings.retention_days)):
         say(f"payday run: {problem}")
+
+
+def _forgotten_too_soon(topics: Mapping[str, TopicState | None], retention_days: float) -> list[str]:
+    """Topics that keep records for longer than the inbox knows them: read again, they would be handled again."""
+    from streams.inspection.topics import DAY_MS
+
+    too_long = [
+        name
+        for name, state in topics.items()
+        if state is not None and not 0 <= state.retention_ms < retention_days * DAY_MS
+    ]
+    if not too_long:
+        return []
+    names = ", ".join(too_long)
+    kept = f"PAYDAY_RETENTION_DAYS={retention_days:g} does not exceed what these topics keep: {names}"
+    return [f"{kept}; a record that is read again after that time would be handled again"]
 
 
 def _admin(settings: Settings, **options: float) -> tuple[TopicAdmin, list[str]]:

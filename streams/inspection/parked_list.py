@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import case, func, select
 
 from streams.intake.parking import DEAD, RETRYING
-from streams.intake.tables import parked
+from streams.intake.tables import operator_action, parked
 from streams.outbox.envelope import format_time
 from streams.outbox.headers import unpack
 
@@ -93,7 +93,26 @@ async def show_parked(connection: AsyncConnection, record_id: int) -> dict[str, 
         "stack": row["stack"],
         "headers": [[name, _text(value)] for name, value in unpack(row["headers"])],
         "value": _text(row["value"]),
+        "edits": row["edits"],
+        "edited_headers": (
+            None
+            if row["edited_headers"] is None
+            else [[name, _text(value)] for name, value in unpack(row["edited_headers"])]
+        ),
+        "edited_value": _text(row["edited_value"]),
+        "actions": await _actions(connection, record_id),
     }
+
+
+async def _actions(connection: AsyncConnection, record_id: int) -> list[dict[str, Any]]:
+    """What operators did with it, the oldest first."""
+    found = await connection.execute(
+        select(operator_action).where(operator_action.c.subject == f"parked {record_id}").order_by(operator_action.c.id)
+    )
+    return [
+        {"at": format_time(row["at_ms"]), **{name: row[name] for name in ("who", "action", "reason", "detail")}}
+        for row in found.mappings()
+    ]
 
 
 def _filtered(statement: Select[Any], wanted: ParkedFilter) -> Select[Any]:

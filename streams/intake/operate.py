@@ -13,7 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, func, select, true, update
+from sqlalchemy import and_, func, or_, select, true, update
 
 from streams.intake import release_store
 from streams.intake.inbox import COLUMNS as INBOX_COLUMNS
@@ -185,7 +185,7 @@ async def edit(
 async def discard(connection: AsyncConnection, ids: Collection[int], actor: Actor) -> list[int]:
     """Give records up for good; those behind them go on.
 
-    A discarded record leaves its row, and an inbox row where it has an id: read again, or sent again, it is a duplicate.
+    A discarded record leaves its row, and an inbox row where it has an id: read or sent again, it is a duplicate.
 
     Raises:
         NotAllowed: nobody said why.
@@ -230,10 +230,9 @@ async def acknowledge_gaps(
     """
     if not actor.why:
         raise NotAllowed("say what was done about the records that are gone")
-    open_gaps = (progress.c.lost > progress.c.lost_acknowledged) | (
-        progress.c.skipped > progress.c.skipped_acknowledged
-    )
-    where = [open_gaps]
+    where: list[ColumnElement[bool]] = [
+        or_(progress.c.lost > progress.c.lost_acknowledged, progress.c.skipped > progress.c.skipped_acknowledged)
+    ]
     if group is not None:
         where.append(progress.c.group_name == group)
     if topic is not None:
@@ -282,7 +281,7 @@ async def selected_ids(connection: AsyncConnection, selection: Selection) -> lis
     return [row.id for row in await _selected(connection, selection)]
 
 
-async def _selected(connection: AsyncConnection, selection: Selection) -> Sequence[Row[Any]]:
+async def _selected(connection: AsyncConnection, selection: Selection) -> Sequence[Any]:
     where: list[ColumnElement[bool]] = [parked.c.resolved_at_ms.is_(None)]
     if selection.ids:
         where.append(among(connection, parked.c.id, selection.ids))
@@ -299,7 +298,7 @@ async def _selected(connection: AsyncConnection, selection: Selection) -> Sequen
     return (await connection.execute(select(*columns).where(*where).order_by(parked.c.id))).all()
 
 
-async def _heads_of(connection: AsyncConnection, rows: Iterable[Row[Any]]) -> dict[tuple[str, str, bytes | None], int]:
+async def _heads_of(connection: AsyncConnection, rows: Iterable[Any]) -> dict[tuple[str, str, bytes | None], int]:
     """The oldest unresolved record of each of these records' keys."""
     hashes = {ParkedRow.hash_of(row.key) for row in rows if row.holds_key and row.key is not None}
     if not hashes:

@@ -1,7 +1,7 @@
 """Publishing without a transaction at hand: to Kafka now, or into the outbox when Kafka does not take it.
 
-Invariants: a message is `sent` only after its acknowledgement, `stored` only after its commit, and anything else raises;
-of a key nothing overtakes what is stored. A message that was not acknowledged in time is stored although it may still
+Invariants: a message is `sent` only after its acknowledgement, `stored` only after its commit, anything else raises; of
+a key nothing overtakes what is stored. A message that was not acknowledged in time is stored although it may still
 arrive: it may come twice, with the same `ce_id`, and never not at all.
 
 NotPublished   neither sent nor stored, and why
@@ -135,7 +135,7 @@ class DirectPublisher:
             return [this.outcomes[number] for number in range(len(messages))]
 
     async def _keys_in_store(self, messages: Sequence[OutgoingMessage]) -> set[tuple[str, bytes]]:
-        """Keys that must not be sent past what is stored of them. If that cannot be asked, there is no storing either."""
+        """Keys that must not be sent past what is stored of them. Who cannot ask could not store either."""
         if self._database is None:
             return set()
         try:
@@ -150,15 +150,16 @@ class DirectPublisher:
         publisher = KeyedPublisher(self._producer, self.breaker, self._clock)
         deadline = self._clock() + self._deliver_within_seconds + DELIVER_MARGIN_SECONDS
         left = rows
-        tainted: set[tuple[str, bytes]] = set()  # keys of which something could not be sent
+        tainted: dict[tuple[str, bytes], str | None] = {}  # keys of which something was not sent; if refused, why
         while left or publisher.loaded:
             offered = [row for row in left if publisher.has_room and (row.topic, row.key) not in tainted]
             step = publisher.step(offered, STEP_SECONDS)
             this.outcomes.update(dict.fromkeys(step.acknowledged, Outcome.SENT))
             for refusal in step.refused:
+                refused = refusal.verdict in {Verdict.ROW, Verdict.TOPIC}
                 if refusal.row.key is not None:
-                    tainted.add((refusal.row.topic, refusal.row.key))
-                if refusal.verdict in {Verdict.ROW, Verdict.TOPIC}:
+                    tainted[refusal.row.topic, refusal.row.key] = refusal.error if refused else None
+                if refused:
                     this.reasons[refusal.row.id] = refusal.error
                 else:
                     this.unanswered = refusal.error
@@ -172,11 +173,9 @@ class DirectPublisher:
         if late is not None:
             this.outcomes.update(dict.fromkeys(late.acknowledged, Outcome.SENT))
         for row in rows:  # what stands behind a refused message of its key is not published past it
-            refused_before = row.key is not None and (row.topic, row.key) in tainted
-            if refused_before and row.id not in this.outcomes and row.id not in this.reasons:
-                first = next((one for one in rows if (one.topic, one.key) == (row.topic, row.key) and one.id in this.reasons), None)
-                if first is not None and first.id < row.id:
-                    this.reasons[row.id] = f"an earlier message of its key was refused: {this.reasons[first.id]}"
+            error = tainted.get((row.topic, row.key)) if row.key is not None else None
+            if error is not None and row.id not in this.outcomes:
+                this.reasons.setdefault(row.id, f"an earlier message of its key was refused: {error}")
 
     async def _store(self, messages: list[OutgoingMessage], numbers: list[int], this: _Round) -> None:
         if self._database is None:

@@ -310,8 +310,10 @@ class Relay:
             await mark_sent(connection, ids, await database_time_ms(connection))
 
     async def _sleep(self, seconds: float) -> None:
+        # Not wait_for: on Python 3.11 it swallows a cancellation that comes together with the wake-up.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._woken.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._woken.wait()
 
     # --- leases, and what else goes by time -----------------------------------------------------------------------
 
@@ -342,7 +344,8 @@ class Relay:
             self.wake()
             await asyncio.sleep(LEAVING_POLL_SECONDS)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._beat_wanted.wait(), self._leases.renew_seconds)
+            async with asyncio.timeout(self._leases.renew_seconds):
+                await self._beat_wanted.wait()
 
     async def _flag_expired(self) -> None:
         if self._clock() < self._expire_look_at:

@@ -34,8 +34,7 @@ async def handle(batch: Batch[Any], work: UnitOfWork) -> None:
             case "exit":
                 os._exit(66)
             case "memory":
-                hoard = [bytearray(500_000_000) for _ in range(20)]
-                raise AssertionError(f"there were {len(hoard)} times 500 MB")
+                raise AssertionError(f"there were {len(bytearray(2 * MEMORY_BYTES))} bytes")
             case "late" if record.parked is None:
                 raise ValueError("not now")
             case "late":

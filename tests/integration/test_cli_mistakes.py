@@ -107,6 +107,9 @@ CASES = [
         settings=UNREACHABLE,
         data=COMPLETE,
     ),
+    # Wrong use of the outbox.
+    Case("outbox retry", 2, "say which: --topic, --key or both; or --all", home="migrated"),
+    Case("outbox retry --all --topic t", 2, "say which", home="migrated"),
     # The database is missing, of another version, or not one at all.
     Case("status", 1, "there is no database at", settings=UNREACHABLE),
     Case("audit", 1, "there is no database at"),

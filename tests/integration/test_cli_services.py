@@ -196,3 +196,25 @@ def test_the_start_is_fast(home: Home) -> None:
         "sys.exit(f'imported: {heavy}' if heavy else 0)"
     )
     subprocess.run([sys.executable, "-c", code], env=home.environment, check=True, timeout=60)
+
+
+def test_what_kafka_does_not_take_is_stored_and_goes_out_later(home: Home) -> None:
+    """`send` says so and is done; the app's relay publishes it once both run."""
+    home.run("db", "upgrade")
+    home.environment["PAYDAY_KAFKA_BOOTSTRAP_SERVERS"] = NOWHERE
+    said = home.run("send", "--file", "-", "--deliver-within", "0.5", "--json", given=workers(7))
+    sent = json.loads(said)
+    assert (sent["sent"], sent["stored"], sent["skipped"], len(sent["ids"])) == (0, 7, 0, 7)
+    del home.environment["PAYDAY_KAFKA_BOOTSTRAP_SERVERS"]
+    status = home.run_json("outbox", "status")
+    assert (status["unsent"], status["breaker"]) == (7, None)
+    assert [one["type"] for one in home.run_json("outbox", "list", "--limit", "2")] == [
+        "workers.worker-registered.v1",
+        "workers.worker-registered.v1",
+    ]
+    home.start_broker()
+    home.start_app()
+    home.run("wait", "--settled")
+    status = home.run_json("status")
+    assert (status["unsent"], status["breaker"]) == (0, "closed")
+    assert status["groups"]["payday.accounting"]["handled"] == 7

@@ -29,9 +29,15 @@ OFFSETS = ("tests/unit/middleware/test_offsets.py",)
 UNIT_OF_WORK = ("tests/unit/intake/test_unit_of_work.py",)
 PRODUCER = ("tests/unit/outbox/test_producer.py",)
 RELAY = ("tests/unit/outbox/test_relay.py",)
+REFUSALS = ("tests/unit/outbox/test_refusals.py",)
 ON_BROKER = ("tests/integration/test_intake_on_broker.py",)
 DECODE = ("tests/unit/intake/test_decode.py",)
 CONTRACTS = ("tests/contract",)
+RELEASE = ("tests/unit/intake/test_release.py",)
+CONCURRENT_RELEASE = ("tests/conformance/test_release_concurrency.py",)
+CLASSIFY = ("tests/unit/intake/test_classify.py",)
+KILL_SWITCH = ("tests/unit/intake/test_kill_switch.py",)
+OPERATE = ("tests/unit/intake/test_operate.py",)
 
 FAULTS = (
     Fault(
@@ -94,8 +100,8 @@ FAULTS = (
     Fault(
         "handled-past-a-held-key",
         "streams/intake/unit_of_work.py",
-        "return record.key is not None and (record.topic, record.key) in self._held",
-        "return False",
+        "record.key is not None and self._held.get((record.topic, record.key), record.position) < record.position",
+        "False",
         UNIT_OF_WORK,
     ),
     Fault(
@@ -179,22 +185,22 @@ FAULTS = (
     Fault(
         "marked-before-acknowledged",
         "streams/outbox/producer.py",
-        "                self._in_flight += 1\n",
-        "                self._in_flight += 1\n                self._step.acknowledged.append(row.id)\n",
+        "                self._in_flight.add(row.id)\n",
+        "                self._in_flight.add(row.id)\n                self._step.acknowledged.append(row.id)\n",
         RELAY,
     ),
     Fault(
         "two-unacknowledged-of-a-key",
         "streams/outbox/producer.py",
-        "            queue.append(row)\n",
-        "            self._ready.append(row)\n",
+        "                queue.append(row)\n",
+        "                self._ready.append(row)\n",
         PRODUCER,
     ),
     Fault(
         "follower-published-past-a-refused-row",
         "streams/outbox/producer.py",
-        "            for follower in self._waiting.pop((row.topic, row.key), ()):\n",
-        "            for follower in list(self._waiting[row.topic, row.key]):\n",
+        "for follower in self._waiting.pop(key, ()):\n",
+        "for follower in list(self._waiting.get(key, ())):\n",
         PRODUCER,
     ),
     Fault(
@@ -239,5 +245,147 @@ FAULTS = (
         '    if event.reason == "created":\n'
         "        yield from post(state, posting, cause, rules.calendar)\n\n\ndef task_completed",
         CONTRACTS,
+    ),
+    Fault(
+        "follower-overtakes",
+        "streams/intake/release_store.py",
+        "        elif usable and (queue in begun or is_due):",
+        "        elif usable:",
+        RELEASE,
+    ),
+    Fault(
+        "released-without-a-claim",
+        "streams/intake/release_store.py",
+        "    claimed: set[int] = set()\n",
+        "    return set(ids)\n    claimed: set[int] = set()\n",
+        RELEASE,
+    ),
+    Fault(
+        "follower-orphaned",
+        "streams/intake/parking.py",
+        "        if held <= locked:\n",
+        "        if held is not locked:\n",
+        CONCURRENT_RELEASE,
+    ),
+    Fault(
+        "key-not-locked-by-intake",
+        "streams/intake/parking.py",
+        ".order_by(parked.c.id).with_for_update(read=True)",
+        ".order_by(parked.c.id)",
+        CONCURRENT_RELEASE,
+    ),
+    Fault(
+        "next-of-the-key-forgotten",
+        "streams/intake/release_work.py",
+        "        await release_store.promote(self.connection, self._subscription.group, queues, self.now_ms)\n",
+        "",
+        RELEASE,
+    ),
+    Fault(
+        "attempt-spent-in-an-outage",
+        "streams/intake/classify.py",
+        "            return Verdict(Kind.OUTAGE, meaning)\n",
+        "            return Verdict(Kind.FAILURE)\n",
+        CLASSIFY,
+    ),
+    Fault(
+        "kill-switch-at-a-tenth",
+        "streams/intake/kill_switch.py",
+        "failed >= limits.share * len(window.outcomes)",
+        "failed >= 0.1 * len(window.outcomes)",
+        KILL_SWITCH,
+    ),
+    Fault(
+        "kill-switch-counts-what-was-rolled-back",
+        "streams/intake/kill_switch.py",
+        "window = self._window.copy() if self.tripped is None",
+        "window = self._window if self.tripped is None",
+        KILL_SWITCH,
+    ),
+    Fault(
+        "innocent-parked-as-crashed",
+        "streams/middleware/suspects.py",
+        "            if attempts > most:\n",
+        "            if attempts >= 1:\n",
+        ("tests/unit/middleware/test_suspects.py",),
+    ),
+    Fault(
+        "discard-without-a-tombstone",
+        "streams/intake/operate.py",
+        "    await _remember(connection, rows, now_ms)\n",
+        "",
+        OPERATE,
+    ),
+    Fault(
+        "replay-not-counted",
+        "streams/intake/release_work.py",
+        "        await self._count(handled)\n",
+        "",
+        RELEASE,
+    ),
+    Fault(
+        "marked-on-a-time-out",
+        "streams/outbox/producer.py",
+        "        verdict = judge(error)\n",
+        "        verdict = judge(error)\n"
+        "        if verdict is Verdict.UNANSWERED:\n"
+        "            self._step.acknowledged.append(row.id)\n",
+        REFUSALS,
+    ),
+    Fault(
+        "lease-ignored",
+        "streams/outbox/lanes.py",
+        "        return self._held - self.leaving if self.valid else frozenset()\n",
+        "        return self._held\n",
+        ("tests/unit/outbox/test_lanes.py",),
+    ),
+    Fault(
+        "lane-taken-from-the-living",
+        "streams/outbox/lanes.py",
+        "self.expires_at_ms <= now_ms\n",
+        "self.expires_at_ms <= now_ms + 60_000\n",
+        ("tests/unit/outbox/test_lanes.py",),
+    ),
+    Fault(
+        "refused-row-blocks-others",
+        "streams/outbox/window.py",
+        "            if refusal.verdict is Verdict.TOPIC:\n",
+        "            if refusal.verdict in {Verdict.TOPIC, Verdict.ROW}:\n",
+        REFUSALS,
+    ),
+    Fault(
+        "follower-read-past-a-held-row",
+        "streams/outbox/store.py",
+        "            or_(outbox.c.key.is_(None), outbox.c.key.not_in(held_keys)),\n",
+        "",
+        REFUSALS,
+    ),
+    Fault(
+        "fallback-overtakes",
+        "streams/outbox/direct.py",
+        "if row.key is None or (row.topic, row.key) not in behind]",
+        "]",
+        ("tests/unit/outbox/test_direct.py",),
+    ),
+    Fault(
+        "open-breaker-spends-attempts",
+        "streams/outbox/window.py",
+        "            elif refusal.verdict is not Verdict.ROW:\n",
+        "            elif refusal.verdict is Verdict.PURGED:\n",
+        REFUSALS,
+    ),
+    Fault(
+        "open-breaker-not-asked",
+        "streams/outbox/producer.py",
+        "            if self._breaker is not None and permit is None:\n                return\n",
+        "",
+        REFUSALS,
+    ),
+    Fault(
+        "intake-takes-from-a-full-outbox",
+        "streams/intake/admission.py",
+        "        if reason is not None:\n",
+        "        if reason is None:\n",
+        ("tests/unit/outbox/test_capacity.py",),
     ),
 )

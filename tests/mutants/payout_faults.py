@@ -14,7 +14,30 @@ RECONCILE = ("tests/unit/payouts/test_reconcile.py",)
 CONTRACT = ("tests/contract/test_payouts.py",)
 ON_POSTGRESQL = ("tests/conformance/test_payouts.py",)
 
+CAMPAIGN = ("tests/chaos/test_payouts_campaign.py",)
+
 PAYOUT_FAULTS = (
+    Fault(
+        "payout-without-a-unique-key",
+        "streams/storage/migrations/versions/0003_payouts.py",
+        '        sa.UniqueConstraint("period", "worker_id", "seq", name=op.f("uq_payout_period_worker_id_seq")),\n',
+        "",
+        RESERVE,
+    ),
+    Fault(
+        "claim-passes-over-locked-accounts",
+        "streams/payouts/shards.py",
+        "        .limit(at_most)\n        .with_for_update()",
+        "        .limit(at_most)\n        .with_for_update(skip_locked=True)",
+        ON_POSTGRESQL,
+    ),
+    Fault(
+        "another-idempotency-key-at-every-call",
+        "streams/payouts/http_bank.py",
+        '"Idempotency-Key": payment.payout_id',
+        '"Idempotency-Key": f"{payment.payout_id}-{id(payment)}-{asyncio.get_running_loop().time()}"',
+        CAMPAIGN,
+    ),
     Fault(
         "payout-fence-not-checked",
         "streams/payouts/shards.py",

@@ -30,8 +30,8 @@ class Deployment:
 
 
 def send_in_background(home: Home) -> RunningProcess:
-    """The whole day, part after part."""
-    return home.start("send", "--file", "-", "--timeout", "100", "--deliver-within", "100", given=whole_day())
+    """The whole day, part after part, each when the one before has had its effects."""
+    return home.start("send", "--file", "-", "--timeout", "200", "--deliver-within", "200", given=whole_day())
 
 
 def handled(home: Home) -> int:

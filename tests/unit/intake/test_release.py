@@ -191,6 +191,15 @@ async def test_what_another_one_has_released_is_not_released_again(database: Dat
     assert await rows(database, COUNTS) == [(2, 2, 0, 0, 0)]
 
 
+async def test_a_follower_is_not_released_without_its_head(database: Database) -> None:
+    """As in the second half of a chunk whose first half failed."""
+    subscribed, handle = subscription(database), Handler("a")
+    await take(subscribed, [note(0, "a"), note(1, "b"), note(2, "c")], handle)
+    _, *followers = await due(subscribed)
+    assert [record.outcome for record in await release(subscribed, handle, followers)] == [None, None]
+    assert await texts(database) == []
+
+
 async def test_records_without_a_key_hold_nothing(database: Database) -> None:
     """Each of them is tried for itself."""
     subscribed, handle = subscription(database), Handler("a", "b")

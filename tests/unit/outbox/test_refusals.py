@@ -202,7 +202,7 @@ async def test_an_unknown_topic_is_held_as_a_whole(
     await until(left(database, 30))
 
     async def tried_thrice() -> bool:
-        return (await rows(database, "SELECT max(attempts) FROM outbox WHERE topic = 'gone'"))[0][0] >= 3
+        return bool((await rows(database, "SELECT max(attempts) FROM outbox WHERE topic = 'gone'"))[0][0] >= 3)
 
     await until(tried_thrice)
     assert (await rows(database, "SELECT count(*) FROM outbox WHERE topic = 'gone' AND attempts > 0"))[0][0] == 1
@@ -277,7 +277,7 @@ async def test_a_refused_probe_shows_that_the_broker_is_back(database: Database,
     relay = running(producer)
 
     async def held() -> bool:
-        return (await rows(database, "SELECT attempts FROM outbox"))[0][0] == 1
+        return bool((await rows(database, "SELECT attempts FROM outbox"))[0][0] == 1)
 
     await until(held)
     async with database.write() as connection:
@@ -367,7 +367,7 @@ async def test_an_event_that_is_late_is_flagged_and_tried_on(database: Database,
     running(producer, RelayLimits(expire_seconds=0.0))
 
     async def flagged() -> bool:
-        return (await rows(database, "SELECT count(*) FROM outbox WHERE expired_at_ms IS NOT NULL"))[0][0] == 2
+        return bool((await rows(database, "SELECT count(*) FROM outbox WHERE expired_at_ms IS NOT NULL"))[0][0] == 2)
 
     await until(flagged)
     answer = None

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import func, select, update
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from streams.ledger.tables import ledger_account, ledger_transfer
 from streams.payouts.domain import RunStatus, Trigger, payout_id_of
@@ -233,6 +234,17 @@ async def test_a_payout_that_exists_is_not_made_again(world: World) -> None:
     amounts = {row.worker_id: row.amount_minor for row in await world.payouts()}
     assert amounts == {worker(0): 1000, worker(1): 1000, worker(2): 1000}
     assert (await world.balances())[worker(0)] == 500
+
+
+async def test_the_database_refuses_a_second_payout_of_an_account_and_period(world: World) -> None:
+    """Under any other id: the last guard does not depend on how ids are made."""
+    await world.open_accounts(1)
+    await world.pay_out()
+    async with world.database.read() as connection:
+        (row,) = (await connection.execute(select(payout))).mappings().all()
+    with pytest.raises(IntegrityError, match="period"):
+        async with world.database.write() as connection:
+            await connection.execute(insert(payout).values(**{**row, "payout_id": worker(99)}))
 
 
 async def test_a_restored_database_gives_the_same_ids(world: World, tmp_path: Path) -> None:

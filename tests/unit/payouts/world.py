@@ -64,14 +64,15 @@ class World:
         """The same deployment seen from another process: connections of its own."""
         return World(Database(self.database.url.render_as_string(hide_password=False)), holder, self.chunk_accounts)
 
-    async def open_accounts(self, count: int, amount_minor: int = 1000, day: date = P1) -> None:
+    async def open_accounts(self, count: int, amount_minor: int | Callable[[int], int] = 1000, day: date = P1) -> None:
         """Workers 0 to count - 1 have earned something, as one transaction would have written it."""
         accounts, transfers = [], []
         book = await self._book()
+        amount_of = amount_minor if callable(amount_minor) else lambda _number: amount_minor
         for number in range(count):
             booked = book_posting(
                 Account(worker(number)),
-                Posting(worker(number), "adjustment", amount_minor, f"adjustment:opening-{number}"),
+                Posting(worker(number), "adjustment", amount_of(number), f"adjustment:opening-{number}"),
                 _cause(f"opening-{number}", day),
                 CALENDAR,
                 book,
