@@ -35,7 +35,7 @@ async def test_what_a_frozen_broker_does_not_take_is_stored_and_goes_out_later(
 ) -> None:
     """Sent, stored, nothing overtakes, all there in order at the end, headers and body as FastStream writes them."""
     own_kafka.create_topic(TOPIC, 1, {"max.message.bytes": "2000"})
-    fallback: Any = Fallback(database)
+    fallback = Fallback(database)
     config: Any = publisher_config(1000)
     broker: Any = KafkaBroker(
         own_kafka.address, config=config, allow_auto_create_topics=False, middlewares=[fallback.middleware], logger=None
@@ -44,13 +44,13 @@ async def test_what_a_frozen_broker_does_not_take_is_stored_and_goes_out_later(
     assert await broker.publish({"n": 1}, TOPIC, key=b"a", headers={"traceparent": TRACE}) is Outcome.SENT
     with pytest.raises(NotPublished, match="MSG_SIZE_TOO_LARGE"):
         await broker.publish("x" * 5000, TOPIC, key=b"b")
-    assert fallback.breaker.state is State.CLOSED
+    assert fallback.breaker.status().state is State.CLOSED
     own_kafka.freeze()
     stored = await broker.publish({"n": 2}, TOPIC, key=b"a", headers={"traceparent": TRACE})
     assert stored is Outcome.STORED
     for number in range(4):
         await broker.publish({"n": number}, TOPIC, key=f"other{number}".encode())
-    assert fallback.breaker.state is State.OPEN
+    assert fallback.breaker.status().state is State.OPEN
     own_kafka.thaw()
     behind = await broker.publish({"n": 3}, TOPIC, key=b"a")
     assert behind is Outcome.STORED, "its key has a message in the store"
@@ -58,7 +58,8 @@ async def test_what_a_frozen_broker_does_not_take_is_stored_and_goes_out_later(
     assert headers["traceparent"] == TRACE.encode()
     assert headers["content-type"] == b"application/json"
     assert len(headers["ce_id"] or b"") == 36
-    relay = Relay(database, lambda: Producer(producer_settings(own_kafka.address, 5000)))
+    producer: Any = Producer(producer_settings(own_kafka.address, 5000))
+    relay = Relay(database, lambda: producer)
     relay.start()
 
     async def nothing_left() -> bool:

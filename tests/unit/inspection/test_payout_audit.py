@@ -15,7 +15,7 @@ from streams.payouts.dispatch import Dispatcher
 from streams.payouts.outcomes import Outcomes
 from streams.payouts.reconcile import Reconciler
 from tests.unit.inspection.books import execute
-from tests.unit.payouts.scripted_bank import TIMED_OUT, ScriptedBank
+from tests.unit.payouts.scripted_bank import ScriptedBank
 from tests.unit.payouts.world import CALENDAR, P1, P2, World, worker
 
 if TYPE_CHECKING:
@@ -53,14 +53,10 @@ async def day(database: Database) -> World:
         await world.earn(number, 700, P1)
     await world.earn(4, 700, P2)
     await world.pay_out(P1)
-    bank = ScriptedBank(refused={REFUSED: "closed"})
+    bank = ScriptedBank(refused={REFUSED: "closed"}, silent=frozenset({UNKNOWN}))
     dispatcher = Dispatcher(
         database, bank, Outcomes(CALENDAR, world.announce), KeyLife(10**8), holder="h", calls_at_once=1
     )
-    for row in await world.payouts():
-        if row.worker_id == UNKNOWN:
-            await execute(database, f"UPDATE payout SET next_attempt_at_ms = 1 WHERE payout_id = '{row.payout_id}'")
-    bank.answers.append(TIMED_OUT)  # for the first in line
     await dispatcher.run_until_idle()
     number = next(n for n, entry in enumerate(bank.bookings) if entry.account == RETURNED)
     bank.bookings[number] = replace(bank.bookings[number], status=EntryStatus.RETURNED)

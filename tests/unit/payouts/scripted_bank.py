@@ -22,6 +22,7 @@ class ScriptedBank:
     Attributes:
         answers: given one after the other instead; an exception is raised, "book and lose" books and times out.
         refused: account -> reason.
+        silent: accounts whose payments are never answered, nor booked.
         booked: by reference.
         calls: what was asked, in order.
         forgets_keys: books a known key again, as if its life were over.
@@ -31,6 +32,7 @@ class ScriptedBank:
     answers: list[PaymentOutcome | Exception | str] = field(default_factory=list)
     found: list[BankEntry | Unknown | Exception | None] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
+    silent: frozenset[str] = frozenset()
     booked: dict[str, BankEntry] = field(default_factory=dict)
     bookings: list[BankEntry] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
@@ -48,6 +50,8 @@ class ScriptedBank:
             if not isinstance(answer, str):
                 return answer
             self._book(payment)
+            return TIMED_OUT
+        if payment.account in self.silent:
             return TIMED_OUT
         if payment.account in self.refused:
             return Refused(self.refused[payment.account])
