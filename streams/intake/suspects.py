@@ -1,7 +1,9 @@
 """Finds the record that kills its process: who owns a partition, and what was being handled when somebody died.
 
-A process that dies says nothing. So each one writes down which partitions it is handling, and takes the row away when
-it gives a partition back in good order; whoever finds a row of somebody else treats the next records as suspects. A
+A process that dies says nothing. So each one writes down which partitions it is handling and where they stood when it
+began, and takes the row away when it gives a partition back in good order. Whoever finds a row of somebody else, and
+the partition where that one began, treats the next records as suspects: an owner that came on before it died was killed
+by somebody else, or its successor dies at the same place without having come on. A
 suspect is handled alone, and that it is about to be handled is committed first; the one whose attempts begin too often
 without an end is the killer. What is released from the parked records has no owner: of these, every chunk's attempts
 are written down, and records with an attempt that has no end are tried alone from then on.
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import bindparam, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from streams.intake.tables import ownership, suspect
+from streams.intake.tables import ownership, progress, suspect
 from streams.storage.bulk import among, execute_many
 from streams.storage.clock import database_time_ms
 
@@ -43,30 +45,52 @@ async def take_over(
     """Write down that this process handles these partitions.
 
     Returns:
-        Those that somebody else has not given back.
+        Those that somebody else has not given back, and has not come on in or has left an attempt without an end in.
     """
     now_ms = await database_time_ms(connection)
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     left: set[PartitionKey] = set()
     for topic, partition in sorted(partitions):
         found = await connection.execute(
-            select(ownership.c.holder).where(
+            select(ownership.c.holder, ownership.c.from_offset).where(
                 ownership.c.group_name == group, ownership.c.topic == topic, ownership.c.partition == partition
             )
         )
-        before = found.scalar()
-        if before is not None and before != holder:
-            left.add((topic, partition))
+        before = found.first()
+        stands_at = await _next_offset(connection, group, topic, partition)
+        if before is not None and before.holder != holder:
+            stuck = before.from_offset == stands_at
+            if stuck or await _has_attempt(connection, group, topic, partition):
+                left.add((topic, partition))
         statement = dialect.insert(ownership).values(
-            group_name=group, topic=topic, partition=partition, holder=holder, since_ms=now_ms
+            group_name=group, topic=topic, partition=partition, holder=holder, since_ms=now_ms, from_offset=stands_at
         )
         await connection.execute(
             statement.on_conflict_do_update(
                 index_elements=["group_name", "topic", "partition"],
-                set_={"holder": statement.excluded.holder, "since_ms": statement.excluded.since_ms},
+                set_={name: statement.excluded[name] for name in ("holder", "since_ms", "from_offset")},
             )
         )
     return left
+
+
+async def _next_offset(connection: AsyncConnection, group: str, topic: str, partition: int) -> int | None:
+    found = await connection.execute(
+        select(progress.c.next_offset).where(
+            progress.c.group_name == group, progress.c.topic == topic, progress.c.partition == partition
+        )
+    )
+    offset: int | None = found.scalar()
+    return offset
+
+
+async def _has_attempt(connection: AsyncConnection, group: str, topic: str, partition: int) -> bool:
+    found = await connection.execute(
+        select(suspect.c.offset)
+        .where(suspect.c.group_name == group, suspect.c.topic == topic, suspect.c.partition == partition)
+        .limit(1)
+    )
+    return found.first() is not None
 
 
 async def give_back(

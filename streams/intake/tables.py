@@ -113,9 +113,11 @@ ownership = Table(
     Column("partition", Integer, primary_key=True, autoincrement=False),
     Column("holder", Id, nullable=False),
     Column("since_ms", Millis, nullable=False),
+    Column("from_offset", Counter),
 )
-"""Which process is handling a partition's records. The row goes when the partition is given back in good order: who
-finds one of somebody else knows that its last owner died, or was taken for dead."""
+"""Which process is handling a partition's records, and where its progress stood when it began (null: there was none).
+The row goes when the partition is given back in good order: who finds one of somebody else knows that its last owner
+died, or was taken for dead."""
 
 suspect = Table(
     "suspect",

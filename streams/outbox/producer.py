@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from streams.outbox.headers import unpack
-from streams.outbox.verdict import Verdict, judge
+from streams.outbox.verdict import Verdict, described, judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -268,7 +268,7 @@ class KeyedPublisher:
         if verdict is Verdict.BROKEN:
             self.broken = True
         if verdict is not Verdict.PURGED:
-            self._step.refused.append(Refusal(row, str(error), verdict))
+            self._step.refused.append(Refusal(row, described(error), verdict))
 
     @staticmethod
     def _tell(permit: Permit, verdict: Verdict, error: object) -> None:

@@ -219,7 +219,8 @@ class Relay:
                 if stopping:  # nothing can go out now
                     return
                 await self._sleep(min(IDLE_POLL_SECONDS, max(0.01, self._breaker.status().retry_in_seconds)))
-            elif step.refused:  # as long as anything goes through, the others do not wait for what does not
+            elif any(refusal.verdict not in {Verdict.ROW, Verdict.TOPIC} for refusal in step.refused):
+                # what was refused waits by itself; as long as anything goes through, the others do not wait at all
                 await self._sleep(backoff.next_seconds())
 
     async def _fetch(self, publisher: KeyedPublisher) -> list[UnsentRow]:

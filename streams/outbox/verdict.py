@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from confluent_kafka import KafkaError, KafkaException
 
-__all__ = ["Verdict", "judge"]
+__all__ = ["Verdict", "described", "judge"]
 
 
 class Verdict(StrEnum):
@@ -83,3 +83,10 @@ def judge(error: object) -> Verdict:
     if code in _TROUBLE or (code < 0 and code not in _REFUSED_LOCALLY):
         return Verdict.UNANSWERED
     return Verdict.ROW
+
+
+def described(error: object) -> str:
+    """What was said, for a person, with the name of the code."""
+    if isinstance(error, KafkaException) and error.args:
+        error = error.args[0]
+    return f"{error.str()} ({error.name()})" if isinstance(error, KafkaError) else str(error)

@@ -43,7 +43,7 @@ __all__ = ["Plan", "Report", "run_campaign"]
 
 DAYS = 25
 """So many days are there to be paid, one run after the other."""
-RUN_SECONDS_MAX = 600.0
+RUN_SECONDS_MAX = 3_600.0
 CHAOS_SECONDS = 0.02
 TELL_SECONDS = 10.0
 """Between lines on standard error, where that is no terminal."""
@@ -56,7 +56,7 @@ BELIEVED_KEY_LIVES_SECONDS = (KEY_LIFE_SECONDS, 40 * 86_400)
 """With the first a worker trusts in keys alone, with the second it asks before it pays the older days."""
 REFUSED = 20
 CLOCKS_OFF_SECONDS = (-86_400, 0, 86_400)
-PASSES_MAX = 12
+PASSES_MAX = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Report:
     accounts: int
     kills: int = 0
     killed_at_random: int = 0
-    killed_at_a_point: Counter[str] = field(default_factory=Counter)
+    killed_at_a_point: dict[str, int] = field(default_factory=dict)
     ended_otherwise: int = 0
     frozen: int = 0
     bank_killed: int = 0
@@ -203,7 +203,8 @@ class _Campaign:
                     self.report.ended_otherwise += 1
                 else:
                     self.report.kills += 1
-                    self.report.killed_at_a_point[one.role.strike_at.value] += 1
+                    point = one.role.strike_at.value
+                    self.report.killed_at_a_point[point] = self.report.killed_at_a_point.get(point, 0) + 1
                 self._workers[place] = self._start_worker()
             elif one.thaw_at is not None and time.monotonic() >= one.thaw_at:
                 one.thaw()

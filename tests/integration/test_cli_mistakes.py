@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.integration.processes import PAYDAY, ROOT
-from tests.unit.inspection.books import execute
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,7 +104,7 @@ CASES = [
     Case(
         "send tasks.complete-task.v1 --deliver-within 1",
         1,
-        "did not acknowledge within 1 s (Local: Message timed out): 0 messages were acknowledged",
+        "did not acknowledge within 1 s (Local: Message timed out (_MSG_TIMED_OUT)): 0 messages were acknowledged",
         settings=UNREACHABLE,
         data=COMPLETE,
     ),
@@ -154,9 +155,14 @@ def prepare(case: Case, home: Path, migrated_file: Path) -> None:
     elif case.home != "nothing":
         shutil.copy(migrated_file, file)
     if case.home == "other version":
-        execute(file, "UPDATE alembic_version SET version_num = '0000'")
+        change(file, "UPDATE alembic_version SET version_num = '0000'")
     elif case.home == "altered":
-        execute(file, "ALTER TABLE inbox ADD COLUMN stray TEXT")
+        change(file, "ALTER TABLE inbox ADD COLUMN stray TEXT")
+
+
+def change(file: Path, sql: str) -> None:
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute(sql)
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from streams.outbox.producer import KEY_MAX_ROWS
 from streams.outbox.relay import Relay, RelayLimits
 from streams.outbox.store import append
 from streams.outbox.summary import Choice, retry_now
+from streams.outbox.verdict import described
 from streams.outbox.window import refused_wait_seconds
 from streams.resilience.circuit_breaker import BreakerLimits, State
 from tests.kit import rows
@@ -123,7 +124,7 @@ async def test_a_refused_row_holds_back_its_own_key_alone(database: Database, ru
     await until(left(database, 2))
     assert sorted(producer.log) == ["b.1", "c.1"]
     before = await rows(database, "SELECT attempts, error, next_attempt_at_ms - created_at_ms FROM outbox WHERE id = 1")
-    assert before[0][:2] == (1, str(TOO_LARGE))
+    assert before[0][:2] == (1, described(TOO_LARGE))
     assert 500 <= before[0][2] < 10_000
     assert await rows(database, "SELECT attempts FROM outbox WHERE id = 3") == [(0,)]
 
@@ -264,7 +265,7 @@ async def test_others_see_that_it_is_open(database: Database, running: Any) -> N
 
     async def seen() -> bool:
         found = await rows(database, "SELECT breaker, breaker_error FROM relay_instance")
-        return bool(found) and found[0][0] != "closed" and found[0][1] == str(TIMED_OUT)
+        return bool(found) and found[0][0] != "closed" and found[0][1] == described(TIMED_OUT)
 
     await until(seen, 2.0)
 

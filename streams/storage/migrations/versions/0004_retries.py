@@ -18,6 +18,7 @@ def upgrade() -> None:
         *_partition(),
         sa.Column("holder", sa.String(length=36), nullable=False),
         sa.Column("since_ms", sa.BigInteger(), nullable=False),
+        sa.Column("from_offset", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("group_name", "topic", "partition", name=op.f("pk_ownership")),
     )
     op.create_table(
