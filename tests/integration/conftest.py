@@ -58,7 +58,7 @@ def _real_ground(request: pytest.FixtureRequest) -> Ground:
 
 @asynccontextmanager
 async def _locked_file(file: Path) -> AsyncIterator[None]:
-    with closing(sqlite3.connect(file, isolation_level=None)) as blocker:
+    with closing(sqlite3.connect(file, isolation_level=None, timeout=30)) as blocker:
         blocker.execute("BEGIN EXCLUSIVE")
         yield
         blocker.execute("ROLLBACK")

@@ -85,7 +85,7 @@ def test_a_broker_that_another_program_embeds_is_found_out(home: Home) -> None:
 
 
 def test_the_app_says_ready_and_drains(home: Home) -> None:
-    """Exactly one line when it has joined, the embedded broker's limits once, and exit code 0 after SIGTERM."""
+    """One line when it has joined, the embedded broker's limits and the missing bank once, exit code 0 after SIGTERM."""
     home.start_broker()
     app = home.start_app()
     assert app.errors.count(LIMITS) == 1
@@ -95,7 +95,8 @@ def test_the_app_says_ready_and_drains(home: Home) -> None:
     assert app.stop() == 0, app.said
     assert time.monotonic() - started < 20
     assert app.output == "ready\n"
-    assert app.errors.count("\n") == 1, app.errors
+    assert "payouts are reserved but not sent: PAYDAY_BANK_URL is not set" in app.errors
+    assert app.errors.count("\n") == 2, app.errors
 
 
 def test_the_app_stops_while_it_is_starting(home: Home) -> None:

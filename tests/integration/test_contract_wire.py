@@ -34,17 +34,17 @@ COMMAND = CreateTask(task_id=T1, title="Repaint")
 
 
 @pytest.fixture(scope="module")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+def contract_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     services = Services(tmp_path_factory.mktemp("services"), {"currency": "USD"})
     services.begin([Wanted(("tasks",)), Wanted(("tasks",), launcher=ENDING)])
     yield services
     services.close()
 
 
-async def test_the_next_test_meets_an_empty_service(services: Services) -> None:
+async def test_the_next_test_meets_an_empty_service(contract_services: Services) -> None:
     """The same task can be created again, and nothing of the first time is seen or counted."""
     for _ in range(2):
-        transport = await WireTransport.start(services.get(Wanted(("tasks",))))
+        transport = await WireTransport.start(contract_services.get(Wanted(("tasks",))))
         try:
             async with transport._database.read() as connection:
                 assert (await connection.execute(select(func.count()).select_from(tasks_task))).scalar_one() == 0
@@ -62,9 +62,9 @@ async def test_the_next_test_meets_an_empty_service(services: Services) -> None:
             await transport.close()
 
 
-async def test_what_a_test_leaves_unread_is_not_the_next_ones(services: Services) -> None:
+async def test_what_a_test_leaves_unread_is_not_the_next_ones(contract_services: Services) -> None:
     """A test may end before the service has done what it was told, and before anybody has looked."""
-    service = services.get(Wanted(("tasks",)))
+    service = contract_services.get(Wanted(("tasks",)))
     transport = await WireTransport.start(service)
     await transport.send([record_of(PERSON)])
     await transport.settle()
@@ -76,23 +76,23 @@ async def test_what_a_test_leaves_unread_is_not_the_next_ones(services: Services
     await transport.close()
 
 
-async def test_a_service_that_ends_shows_its_last_words(services: Services) -> None:
+async def test_a_service_that_ends_shows_its_last_words(contract_services: Services) -> None:
     """Not a time-out, but what the process itself has said; the next test gets a new process."""
     wanted = Wanted(("tasks",), launcher=ENDING)
-    service = services.get(wanted)
+    service = contract_services.get(wanted)
     transport = await WireTransport.start(service)
     with pytest.raises(ServiceEnded, match=f"ended with 7; it said:\n(.|\n)*{LAST_WORDS}"):
         await Scenario(transport).when(PERSON)
     assert not transport.settled
     await transport.close()
-    services.discard(wanted)
-    assert services.get(wanted) is not service
+    contract_services.discard(wanted)
+    assert contract_services.get(wanted) is not service
 
 
-def test_a_service_that_does_not_come_up_shows_its_last_words(services: Services) -> None:
+def test_a_service_that_does_not_come_up_shows_its_last_words(contract_services: Services) -> None:
     """At once, not when the time is up."""
     with pytest.raises(ServiceEnded, match=LAST_WORDS):
-        services.get(Wanted(("tasks",), (("currency", "EUR"),), ENDING))
+        contract_services.get(Wanted(("tasks",), (("currency", "EUR"),), ENDING))
 
 
 def real_services(request: pytest.FixtureRequest) -> tuple[list[str], dict[str, str]]:

@@ -91,7 +91,7 @@ def test_a_record_that_kills_the_process_is_set_aside(
     supervisor.watch_until("SELECT reason, state FROM parked WHERE resolved_at_ms IS NULL ORDER BY id",
                            ("crashed", "dead"), ("behind", "retrying"))  # fmt: skip
     supervisor.watch_until("SELECT sum(handled), sum(parked) FROM progress", (30, 2))
-    assert supervisor.deaths in {2, 3}
+    assert supervisor.deaths >= 2  # a life that came on before it died makes nobody a suspect
     assert supervisor.query("SELECT count(*), count(DISTINCT message_id) FROM outbox") == [(30, 30)]
     supervisor.watch_until("SELECT count(*) FROM suspect", (0,))
 

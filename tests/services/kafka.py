@@ -32,6 +32,7 @@ PASSING = (
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.NOT_COORDINATOR,
+    KafkaError._NOENT,  # librdkafka's own, for no leaders at all
 )
 """What a broker answers until it leads its partitions again."""
 Answer = TypeVar("Answer")

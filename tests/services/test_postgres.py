@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import sys
 from contextlib import asynccontextmanager, closing
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import asyncpg  # type: ignore[import-untyped]
@@ -118,7 +120,8 @@ def test_a_copy_of_the_programs_runs_as_the_account_that_could_not_reach_them() 
         programs = binaries(yard)
         if programs.origin == "packaged":
             pytest.skip("the copy is of the wheel's programs, and the distribution's are used here")
-        copied = replace(programs, folder=_copy(programs.folder, yard))
+        in_place = programs.folder.is_relative_to(Path(sys.prefix))  # else it has been copied already
+        copied = replace(programs, folder=_copy(programs.folder, yard)) if in_place else programs
         server = LocalPostgres(copied, yard, durable=False)
         server.start()
         assert server.described.startswith("PostgreSQL 18")
