@@ -58,8 +58,9 @@ def _real_ground(request: pytest.FixtureRequest) -> Ground:
 
 @asynccontextmanager
 async def _locked_file(file: Path) -> AsyncIterator[None]:
-    with closing(sqlite3.connect(file, isolation_level=None, timeout=30)) as blocker:
-        blocker.execute("BEGIN EXCLUSIVE")
+    with closing(sqlite3.connect(file, isolation_level=None, timeout=30, check_same_thread=False)) as blocker:
+        # In a thread: the app's own transaction can only end while this loop runs.
+        await asyncio.to_thread(blocker.execute, "BEGIN EXCLUSIVE")
         yield
         blocker.execute("ROLLBACK")
 

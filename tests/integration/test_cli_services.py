@@ -85,7 +85,7 @@ def test_a_broker_that_another_program_embeds_is_found_out(home: Home) -> None:
 
 
 def test_the_app_says_ready_and_drains(home: Home) -> None:
-    """One line when it has joined, the embedded broker's limits and the missing bank once, exit code 0 after SIGTERM."""
+    """A line when it has joined, one each on the embedded broker and the missing bank, exit code 0 after SIGTERM."""
     home.start_broker()
     app = home.start_app()
     assert app.errors.count(LIMITS) == 1

@@ -23,7 +23,6 @@ from tests.services.process import Yard
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
 
 @asynccontextmanager
